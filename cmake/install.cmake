@@ -1,0 +1,1 @@
+# Installed: program, library, public headers and a CMake package for find_package(mobilellm).
