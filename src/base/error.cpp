@@ -11,11 +11,16 @@ struct ErrorRow {
 };
 
 constexpr ErrorRow kRows[] = {
-    {ErrorCode::kInvalidArgument, "invalid_argument", 2}, {ErrorCode::kNotFound, "not_found", 1},
-    {ErrorCode::kIo, "io", 1},                            {ErrorCode::kCorruptData, "corrupt_data", 1},
-    {ErrorCode::kUnsupported, "unsupported", 1},          {ErrorCode::kResourceLimit, "resource_limit", 1},
-    {ErrorCode::kContextExceeded, "context_exceeded", 1}, {ErrorCode::kTemplate, "template", 1},
-    {ErrorCode::kCancelled, "cancelled", 1},              {ErrorCode::kInternal, "internal", 1},
+    {ErrorCode::kInvalidArgument, "invalid_argument", 2},
+    {ErrorCode::kNotFound, "not_found", 1},
+    {ErrorCode::kIo, "io", 1},
+    {ErrorCode::kCorruptData, "corrupt_data", 1},
+    {ErrorCode::kUnsupported, "unsupported", 1},
+    {ErrorCode::kResourceLimit, "resource_limit", 1},
+    {ErrorCode::kContextExceeded, "context_exceeded", 1},
+    {ErrorCode::kTemplate, "template", 1},
+    {ErrorCode::kCancelled, "cancelled", 1},
+    {ErrorCode::kInternal, "internal", 1},
 };
 
 }  // namespace

@@ -26,10 +26,10 @@ size_t checked_add(size_t a, size_t b, const char* what);
 }  // namespace mobilellm
 
 /// Checks an invariant that only a defect of this library can break.
-#define MOBILELLM_CHECK(condition)                                                                      \
-  do {                                                                                                  \
-    if (!(condition)) {                                                                                 \
-      ::mobilellm::fail(::mobilellm::ErrorCode::kInternal, "[internal] check failed: {} ({}:{})",       \
-                        #condition, __FILE_NAME__, __LINE__);                                           \
-    }                                                                                                   \
+#define MOBILELLM_CHECK(condition)                                                                            \
+  do {                                                                                                        \
+    if (!(condition)) {                                                                                       \
+      ::mobilellm::fail(::mobilellm::ErrorCode::kInternal, "[internal] check failed: {} ({}:{})", #condition, \
+                        __FILE_NAME__, __LINE__);                                                             \
+    }                                                                                                         \
   } while (false)

@@ -15,13 +15,14 @@ namespace mobilellm {
 std::string read_file(const std::string& path, size_t max_bytes) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
-    fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "[file] cannot open {}: {}", path, std::strerror(errno));
+    fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "[file] cannot open {}: {}", path,
+         std::strerror(errno));
   }
   struct Closer {
     int fd;
     ~Closer() { ::close(fd); }
   } closer{fd};
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd, &info) != 0) fail(ErrorCode::kIo, "[file] cannot examine {}: {}", path, std::strerror(errno));
   if (!S_ISREG(info.st_mode)) fail(ErrorCode::kIo, "[file] {} is not a regular file", path);
   const auto n_bytes = static_cast<size_t>(info.st_size);
@@ -42,12 +43,12 @@ std::string read_file(const std::string& path, size_t max_bytes) {
 }
 
 bool file_exists(const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   return ::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode);
 }
 
 bool directory_exists(const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
 }
 

@@ -8,10 +8,10 @@ namespace mobilellm {
 
 /// The whole file. Throws kNotFound, kIo (a directory, FIFO or device is refused before reading) or kResourceLimit.
 std::string read_file(const std::string& path, size_t max_bytes);
-bool file_exists(const std::string& path);       ///< A regular file (links are followed).
+bool file_exists(const std::string& path);  ///< A regular file (links are followed).
 bool directory_exists(const std::string& path);
 std::string join_path(std::string_view directory, std::string_view name);
-std::string file_name(std::string_view path);    ///< The last component.
+std::string file_name(std::string_view path);         ///< The last component.
 std::string parent_directory(std::string_view path);  ///< "." when there is none.
 
 }  // namespace mobilellm

@@ -124,7 +124,8 @@ Json Json::parse(std::string_view text, std::string_view origin) {
   simdjson::dom::element element;
   const simdjson::error_code error = parser.parse(text.data(), text.size(), true).get(element);
   if (error != simdjson::SUCCESS) {
-    if (error == simdjson::DEPTH_ERROR) fail(ErrorCode::kCorruptData, "[json] {}: nested deeper than {}", origin, kMaxDepth);
+    if (error == simdjson::DEPTH_ERROR)
+      fail(ErrorCode::kCorruptData, "[json] {}: nested deeper than {}", origin, kMaxDepth);
     fail(ErrorCode::kCorruptData, "[json] {}: not valid JSON: {}", origin, simdjson::error_message(error));
   }
   return convert(element, origin);
@@ -259,8 +260,8 @@ std::string format_double(double value) {
   const double magnitude = std::fabs(value);
   // Python's repr switches to an exponent outside [1e-4, 1e16).
   const bool is_plain = value == 0 || (magnitude >= 1e-4 && magnitude < 1e16);
-  const auto result =
-      std::to_chars(buffer, buffer + sizeof(buffer), value, is_plain ? std::chars_format::fixed : std::chars_format::scientific);
+  const auto result = std::to_chars(buffer, buffer + sizeof(buffer), value,
+                                    is_plain ? std::chars_format::fixed : std::chars_format::scientific);
   std::string text(buffer, result.ptr);
   if (is_plain && text.find('.') == std::string::npos) text += ".0";
   return text;
@@ -269,8 +270,8 @@ std::string format_double(double value) {
 JsonObjectReader::JsonObjectReader(const Json& object, std::string origin, std::string path)
     : object_(&object), origin_(std::move(origin)), path_(std::move(path)) {
   if (!object.is_object()) {
-    fail(ErrorCode::kCorruptData, "[config] {}: {} got {}, expected object", origin_, path_.empty() ? "top level:" : path_ + ":",
-         object.type_name());
+    fail(ErrorCode::kCorruptData, "[config] {}: {} got {}, expected object", origin_,
+         path_.empty() ? "top level:" : path_ + ":", object.type_name());
   }
   is_read_.resize(object.as_object().size());
 }
@@ -310,7 +311,8 @@ int64_t JsonObjectReader::get_int(std::string_view key, int64_t min, int64_t max
   const Json* value = find(key);
   if (value == nullptr) fail_key(key, fmt::format("missing, expected an integer in [{}, {}]", min, max));
   // Some writers store integers as 10000.0.
-  if (value->is_double() && std::floor(value->as_double()) == value->as_double() && std::fabs(value->as_double()) < 1e15) {
+  if (value->is_double() && std::floor(value->as_double()) == value->as_double() &&
+      std::fabs(value->as_double()) < 1e15) {
     const auto integer = static_cast<int64_t>(value->as_double());
     if (integer >= min && integer <= max) return integer;
   }

@@ -85,12 +85,13 @@ void append_json_string(std::string& out, std::string_view text);
 std::string format_double(double value);
 
 /// Reads the members of one object with types checked, and remembers which were read.
-/// Every error names the origin and the full path of the key: "[config] config.json: rope_scaling.factor: got string, expected number".
+/// Every error names the origin and the full path of the key: "[config] config.json: rope_scaling.factor: got string,
+/// expected number".
 class JsonObjectReader {
  public:
   JsonObjectReader(const Json& object, std::string origin, std::string path = "");
 
-  bool has(std::string_view key) const;  ///< Present and not null.
+  bool has(std::string_view key) const;    ///< Present and not null.
   const Json* find(std::string_view key);  ///< Marks the key as read; nullptr when absent or null.
 
   /// The value, the default when absent or null; throw kCorruptData for a wrong type or a value outside [min, max].
@@ -104,8 +105,8 @@ class JsonObjectReader {
   /// A nested object, by its own reader; throws when absent or of another type.
   JsonObjectReader get_object(std::string_view key);
 
-  void ignore(std::string_view key);                ///< Marks a harmless key as known.
-  std::vector<std::string> unread_keys() const;     ///< Keys nobody asked for, in file order.
+  void ignore(std::string_view key);             ///< Marks a harmless key as known.
+  std::vector<std::string> unread_keys() const;  ///< Keys nobody asked for, in file order.
   [[noreturn]] void fail_key(std::string_view key, std::string_view problem) const;  ///< Throws kCorruptData.
   const std::string& origin() const { return origin_; }
 

@@ -35,8 +35,10 @@ TEST(JsonObjectReader, NamesThePathOfAWrongValue) {
   JsonObjectReader reader(json, "config.json");
   EXPECT_EQ(message_of([&] { reader.get_object("rope_scaling").get_number("factor", 0, 100); }),
             "[config] config.json: rope_scaling.factor: got \"8\", expected a number in [0, 100]");
-  EXPECT_EQ(message_of([&] { reader.get_int("n", 1, 10); }), "[config] config.json: n: got -1, expected an integer in [1, 10]");
-  EXPECT_EQ(message_of([&] { reader.get_int("m", 1, 10); }), "[config] config.json: m: missing, expected an integer in [1, 10]");
+  EXPECT_EQ(message_of([&] { reader.get_int("n", 1, 10); }),
+            "[config] config.json: n: got -1, expected an integer in [1, 10]");
+  EXPECT_EQ(message_of([&] { reader.get_int("m", 1, 10); }),
+            "[config] config.json: m: missing, expected an integer in [1, 10]");
   EXPECT_EQ(reader.unread_keys(), std::vector<std::string>{"x"});
 }
 

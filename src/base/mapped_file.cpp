@@ -36,13 +36,14 @@ void advise(std::span<const std::byte> range, int advice, bool whole_pages_only)
 std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
-    fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "[file] cannot open {}: {}", path, std::strerror(errno));
+    fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "[file] cannot open {}: {}", path,
+         std::strerror(errno));
   }
   struct Closer {
     int fd;
     ~Closer() { ::close(fd); }
   } closer{fd};
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd, &info) != 0) fail(ErrorCode::kIo, "[file] cannot examine {}: {}", path, std::strerror(errno));
   if (!S_ISREG(info.st_mode)) fail(ErrorCode::kIo, "[file] {} is not a regular file", path);
 
@@ -62,7 +63,8 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   while (done < file->n_bytes_) {
     const ssize_t got = ::read(fd, file->buffer_.get() + done, file->n_bytes_ - done);
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) fail(ErrorCode::kIo, "[file] cannot read {}: {}", path, got == 0 ? "the file shrank" : std::strerror(errno));
+    if (got <= 0)
+      fail(ErrorCode::kIo, "[file] cannot read {}: {}", path, got == 0 ? "the file shrank" : std::strerror(errno));
     done += static_cast<size_t>(got);
   }
   file->data_ = file->buffer_.get();
@@ -74,8 +76,9 @@ MappedFile::~MappedFile() {
 }
 
 void MappedFile::check_unchanged() const {
-  struct stat info {};
-  if (::stat(path_.c_str(), &info) != 0 || static_cast<size_t>(info.st_size) != n_bytes_ || modified_ns(info) != modified_ns_) {
+  struct stat info{};
+  if (::stat(path_.c_str(), &info) != 0 || static_cast<size_t>(info.st_size) != n_bytes_ ||
+      modified_ns(info) != modified_ns_) {
     fail(ErrorCode::kIo, "[file] {} changed while it was being read; load it again once it is complete", path_);
   }
 }

@@ -12,7 +12,8 @@ inline constexpr char32_t kReplacementChar = 0xFFFD;
 
 struct Utf8Char {
   char32_t code_point = 0;  ///< kReplacementChar when ill-formed.
-  int n_bytes = 0;          ///< Bytes consumed: the character, or the maximal ill-formed subpart (Unicode 3.9, U+FFFD substitution). 0 at the end.
+  int n_bytes = 0;          ///< Bytes consumed: the character, or the maximal ill-formed subpart (Unicode 3.9, U+FFFD
+                            ///< substitution). 0 at the end.
   bool is_valid = false;
   bool is_truncated = false;  ///< The text ends inside a sequence that is well-formed so far.
 };
