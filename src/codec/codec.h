@@ -1,0 +1,83 @@
+/// Weight storage formats: how the bits of a stored matrix become numbers. One file per family, one list in
+/// registry.cpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "codec/quantization_config.h"
+#include "tensor/tensor_view.h"
+
+namespace mobilellm {
+
+class Codec;
+
+/// One logical matrix [rows, cols] as it lies in a file. Made by the functions below, which check every size, so that
+/// decoding needs no checks. Valid as long as the file.
+struct StoredMatrix {
+  const Codec* codec = nullptr;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  DType dtype = DType::kF32;          ///< Of `data`: scalar, GGUF block type, or kU32 for packed groups.
+  std::span<const std::byte> data;    ///< Row-major, rows of row_bytes; maybe unaligned.
+  std::span<const std::byte> scales;  ///< [rows, cols / group_size]; empty when the format has none.
+  std::span<const std::byte> biases;  ///< As scales; empty when the format has none.
+  DType scale_dtype = DType::kF32;    ///< kF32, kF16, kBF16 (affine) or kU8 (mxfp4, nvfp4, mxfp8).
+  int bits = 0;                       ///< Of packed groups, else 0.
+  int group_size = 0;                 ///< Values per scale of packed groups, else 0.
+  std::string name;                   ///< Of the weight tensor.
+};
+
+/// Stateless; one object per format, alive for the whole program.
+class Codec {
+ public:
+  virtual ~Codec() = default;
+  /// "bf16", "q4_k", "affine", "mxfp4" ...
+  virtual const char* name() const = 0;
+  /// A row is a multiple of this many values.
+  virtual int64_t block_values(const StoredMatrix& matrix) const = 0;
+  /// Writes rows [row_begin, row_end) as floats to out [row_end - row_begin, cols], computed in float32 in the format's
+  /// own order. Any thread; allocates nothing. Scales that are NaN or infinite give what the arithmetic gives.
+  virtual void decode_rows(const StoredMatrix& matrix, int64_t row_begin, int64_t row_end, float* out) const = 0;
+
+ protected:
+  Codec() = default;
+};
+
+/// Every codec, for listings and tests.
+std::span<const Codec* const> all_codecs();
+/// nullptr for an unknown name.
+const Codec* find_codec(std::string_view name);
+/// The codec of a scalar floating type or GGUF block type; nullptr for types that hold no weights (integers, bool).
+const Codec* find_codec(DType dtype);
+
+/// Bytes of data, scales and biases.
+size_t stored_bytes(const StoredMatrix& matrix);
+/// stored_bytes() * 8 / (rows * cols); 0 for an empty matrix.
+double bits_per_weight(const StoredMatrix& matrix);
+/// Bytes of one row of `data`.
+size_t data_row_bytes(const StoredMatrix& matrix);
+
+/// A scalar or GGUF block tensor as a matrix: leading dimensions are flattened into rows, a vector is one row.
+/// Throws kUnsupported naming the tensor for a type without codec.
+StoredMatrix make_matrix(const TensorView& tensor);
+/// Packed groups with scales and biases as MLX writes them: weight U32 [out, in * bits / 32], scales and biases
+/// [out, in / group_size] of one floating type. Throws kCorruptData naming the tensor, what it is and what was
+/// expected.
+StoredMatrix make_affine_matrix(const TensorView& weight, const TensorView& scales, const TensorView& biases, int bits,
+                                int group_size);
+/// Packed floats of MLX (mxfp4, nvfp4, mxfp8): weight U32, scales U8 [out, in / group_size].
+StoredMatrix make_fp_matrix(QuantMode mode, const TensorView& weight, const TensorView& scales);
+/// One of the two above, chosen by `params.mode`; biases must be null for the fp modes. Throws kCorruptData when biases
+/// are missing or superfluous.
+StoredMatrix make_quantized_matrix(const TensorView& weight, const TensorView& scales, const TensorView* biases,
+                                   const QuantizationParams& params);
+
+/// All values of a scalar or GGUF block tensor as floats, for norms and small tables.
+std::vector<float> decode_tensor(const TensorView& tensor);
+
+}  // namespace mobilellm
