@@ -1,0 +1,20 @@
+/// Which instruction sets this processor runs, and which one the kernels should use.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mobilellm {
+
+/// Kernel families, from the slowest. A build holds those of its processor family.
+enum class Isa { kScalar, kAvx2, kAvx512 };
+
+const char* isa_name(Isa isa);      ///< "scalar", "avx2", "avx512"
+bool is_isa_supported(Isa isa);     ///< By this processor and operating system.
+std::vector<Isa> supported_isas();  ///< In rising order; kScalar always.
+/// The best supported set, or the one that the environment variable MOBILELLM_ISA names.
+/// Throws kInvalidArgument for an unknown name and kUnsupported for a set that this processor lacks.
+Isa select_isa();
+
+}  // namespace mobilellm

@@ -1,0 +1,57 @@
+/// A fork-join pool: one caller hands out numbered tasks and takes part in the work.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace mobilellm {
+
+/// Tasks are claimed one by one, so a worker that lost its core to another program delays only the task it holds.
+/// Idle workers spin for some microseconds, then sleep: a busy machine is not made busier.
+/// One thread at a time may call run(); results must not depend on which worker ran which task.
+class ThreadPool {
+ public:
+  /// `n_threads` >= 1 counts the caller.
+  explicit ThreadPool(int n_threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int n_threads() const { return n_threads_; }
+
+  /// Calls task(index, worker) for index in [0, n_tasks), worker in [0, n_threads). Returns when all are done.
+  /// The first exception of a task is rethrown here after the others have ended.
+  template <typename Task>
+  void run(int64_t n_tasks, Task&& task) {
+    using Plain = std::remove_reference_t<Task>;
+    run_erased(
+        n_tasks, [](void* context, int64_t index, int worker) { (*static_cast<Plain*>(context))(index, worker); },
+        const_cast<void*>(static_cast<const void*>(&task)));
+  }
+
+ private:
+  using Function = void (*)(void* context, int64_t index, int worker);
+  void run_erased(int64_t n_tasks, Function function, void* context);
+  void work(int worker) noexcept;
+  void worker_loop(int worker);
+
+  int n_threads_;
+  Function function_ = nullptr;
+  void* context_ = nullptr;
+  int64_t n_tasks_ = 0;
+  alignas(64) std::atomic<uint32_t> generation_{0};
+  alignas(64) std::atomic<int64_t> next_task_{0};
+  alignas(64) std::atomic<int> n_running_{0};
+  std::atomic<bool> is_stopping_{false};
+  std::mutex error_mutex_;
+  std::exception_ptr error_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace mobilellm
