@@ -11,6 +11,10 @@ endif()
 set(MOBILELLM_FLAGS_x86_avx2 -mavx2 -mfma -mf16c)
 set(MOBILELLM_FLAGS_x86_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c)
 set(MOBILELLM_FLAGS_arm_neon -march=armv8-a)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # GCC 12 warns about its own intrinsics headers ('__Y' is used uninitialized, GCC bug 105593).
+  list(APPEND MOBILELLM_FLAGS_x86_avx512 -Wno-uninitialized -Wno-maybe-uninitialized)
+endif()
 
 # Sets flags on the ISA sources of a list and drops those that another processor family needs.
 function(mobilellm_apply_arch_flags sources_variable)

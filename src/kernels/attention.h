@@ -1,8 +1,8 @@
 // Attention over pages with a running maximum; included by each ISA file after elementwise.h.
 //
-// Every query walks its pages in rising order and, inside a page, its positions in rising order, whatever other queries share
-// the call. Lanes are positions for the scores and value channels for the weighted sum, so nothing is summed across lanes
-// but the softmax denominator, by the fixed tree.
+// Every query walks its pages in rising order and, inside a page, its positions in rising order, whatever other queries
+// share the call. Lanes are positions for the scores and value channels for the weighted sum, so nothing is summed
+// across lanes but the softmax denominator, by the fixed tree.
 #include "kernels/kernels.h"
 
 namespace {
@@ -44,13 +44,15 @@ template <int kQueries>
 void score_page(const AttentionArgs& a, int query, const float* keys, float* scores) {
   constexpr int kVectors = Vec16::kPositionVectors;
   for (int p = 0; p < kPageVectors; p += kVectors) {
-    score_tile<kQueries, kVectors>(a.queries + query * a.head_dim, a.head_dim, keys + 16 * p, scores + query * kPageTokens + 16 * p);
+    score_tile<kQueries, kVectors>(a.queries + query * a.head_dim, a.head_dim, keys + 16 * p,
+                                   scores + query * kPageTokens + 16 * p);
   }
 }
 
 // out[q] = out[q] * rescale[q] + sum over positions [lo, hi) of weights[q][pos] * values[pos]
 template <int kQueries, int kVectors>
-void value_tile(const float* weights, const float* rescale, const float* values, int value_stride, int lo, int hi, float* out) {
+void value_tile(const float* weights, const float* rescale, const float* values, int value_stride, int lo, int hi,
+                float* out) {
   Vec16 acc[kQueries][kVectors];
 #pragma GCC unroll 8
   for (int q = 0; q < kQueries; ++q) {
@@ -77,7 +79,8 @@ void value_tile(const float* weights, const float* rescale, const float* values,
 }
 
 template <int kQueries>
-void value_page(const AttentionArgs& a, int query, const float* weights, const float* rescale, const float* values, int lo, int hi) {
+void value_page(const AttentionArgs& a, int query, const float* weights, const float* rescale, const float* values,
+                int lo, int hi) {
   constexpr int kVectors = Vec16::kPositionVectors;
   const int n_vectors = a.value_stride / 16;
   int v = 0;
@@ -86,7 +89,8 @@ void value_page(const AttentionArgs& a, int query, const float* weights, const f
   for (; v + kVectors <= n_vectors; v += kVectors) {
     value_tile<kQueries, kVectors>(w, rescale + query, values + 16 * v, a.value_stride, lo, hi, out + 16 * v);
   }
-  for (; v < n_vectors; ++v) value_tile<kQueries, 1>(w, rescale + query, values + 16 * v, a.value_stride, lo, hi, out + 16 * v);
+  for (; v < n_vectors; ++v)
+    value_tile<kQueries, 1>(w, rescale + query, values + 16 * v, a.value_stride, lo, hi, out + 16 * v);
 }
 
 struct SoftmaxState {
@@ -94,7 +98,8 @@ struct SoftmaxState {
   float sum;
 };
 
-// Turns the scores of positions [lo, hi) into weights (0 elsewhere), updates the state, returns the factor for what came before.
+// Turns the scores of positions [lo, hi) into weights (0 elsewhere), updates the state, returns the factor for what
+// came before.
 inline float softmax_page(float* scores, int lo, int hi, SoftmaxState& state) {
   const Vec16 minus_infinity = Vec16::set1(-__builtin_inff());
   Vec16 s[kPageVectors];

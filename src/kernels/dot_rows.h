@@ -1,4 +1,5 @@
-// Matrix-vector and matrix-matrix products over row-major weights in several row formats; included by each ISA file after its vec16 header.
+// Matrix-vector and matrix-matrix products over row-major weights in several row formats; included by each ISA file
+// after its vec16 header.
 #include "kernels/kernels.h"
 
 namespace {
@@ -10,10 +11,8 @@ using mobilellm::DotRowsArgs;
 struct RowF32 {
   static constexpr int kVectors = 1;
   static constexpr bool kHasTail = true;
-  static void load(const std::byte* row, int64_t k, Vec16* out) { out[0] = Vec16::load(reinterpret_cast<const float*>(row + 4 * k)); }
-  static Vec16 load_tail(const std::byte* row, int64_t k, int n) {
-    return Vec16::load_partial(reinterpret_cast<const float*>(row + 4 * k), n);
-  }
+  static void load(const std::byte* row, int64_t k, Vec16* out) { out[0] = Vec16::load(row + 4 * k); }
+  static Vec16 load_tail(const std::byte* row, int64_t k, int n) { return Vec16::load_partial(row + 4 * k, n); }
 };
 
 // Copies a short tail so that no byte past the row is touched.
@@ -134,7 +133,8 @@ void dot_all_rows(const DotRowsArgs& a, const std::byte* w, size_t row_bytes, in
   for (; row + kRows <= a.n_rows; row += kRows) {
     dot_tile<Row, kRows, kTokens>(a, w + static_cast<size_t>(row) * row_bytes, row_bytes, row, token);
   }
-  for (; row < a.n_rows; ++row) dot_tile<Row, 1, kTokens>(a, w + static_cast<size_t>(row) * row_bytes, row_bytes, row, token);
+  for (; row < a.n_rows; ++row)
+    dot_tile<Row, 1, kTokens>(a, w + static_cast<size_t>(row) * row_bytes, row_bytes, row, token);
 }
 
 template <typename Row>

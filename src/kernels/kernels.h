@@ -1,9 +1,9 @@
 /// Arithmetic of a forward pass: argument structs, and one table of functions per instruction set.
 ///
-/// Rules for every kernel: it allocates nothing, knows no threads and never throws. Each output element is reduced in one
-/// order that depends on its own inputs alone: sixteen f32 lanes take the columns k mod 16 in rising k with fused
-/// multiply-adds, and are summed as a tree (8 + 8, 4 + 4, 2 + 2, 1 + 1). So results are the same, bit for bit, for any number
-/// of tokens in a call, any split into row ranges, and any instruction set.
+/// Rules for every kernel: it allocates nothing, knows no threads and never throws. Each output element is reduced in
+/// one order that depends on its own inputs alone: sixteen f32 lanes take the columns k mod 16 in rising k with fused
+/// multiply-adds, and are summed as a tree (8 + 8, 4 + 4, 2 + 2, 1 + 1). So results are the same, bit for bit, for any
+/// number of tokens in a call, any split into row ranges, and any instruction set.
 #pragma once
 
 #include <cstddef>
@@ -58,8 +58,8 @@ inline constexpr int kPageTokens = 64;
 inline constexpr int kMaxQueries = 32;
 
 /// Softmax attention of queries that share one KV head, over pages, in one pass with a running maximum.
-/// Keys of a page: [head_dim][kPageTokens]; values: [kPageTokens][value_stride], value_stride = head_dim rounded up to 16,
-/// padding zero.
+/// Keys of a page: [head_dim][kPageTokens]; values: [kPageTokens][value_stride], value_stride = head_dim rounded up to
+/// 16, padding zero.
 struct AttentionArgs {
   const float* queries;  ///< [n_queries][head_dim], scaled.
   int n_queries;         ///< 1 .. kMaxQueries
@@ -70,8 +70,8 @@ struct AttentionArgs {
   const int32_t* pages;  ///< page of positions [i * kPageTokens, ...)
   const float* keys;     ///< of page 0, this layer and head
   const float* values;
-  int64_t page_stride;   ///< floats from one page's keys (and values) to the next's
-  float* out;            ///< [n_queries][value_stride]
+  int64_t page_stride;  ///< floats from one page's keys (and values) to the next's
+  float* out;           ///< [n_queries][value_stride]
 };
 
 struct KernelTable {

@@ -1,6 +1,6 @@
 // Every kernel for one instruction set; flags come from the file's name (cmake/arch_flags.cmake).
-// Only kernel headers are included, and everything but the table is in an anonymous namespace, so that no function compiled for
-// this set can be taken by the rest of the program.
+// Only kernel headers are included, and everything but the table is in an anonymous namespace, so that no function
+// compiled for this set can be taken by the rest of the program.
 #include "kernels/isa/vec16_avx512.h"
 
 // clang-format off: the order matters, each header uses the ones above it.

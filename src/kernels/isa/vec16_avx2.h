@@ -17,9 +17,13 @@ struct Vec16 {
 
   static Vec16 zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   static Vec16 set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
-  static Vec16 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
-  static Vec16 load_partial(const float* p, int n) {
-    return {_mm256_maskload_ps(p, mask(n)), n > 8 ? _mm256_maskload_ps(p + 8, mask(n - 8)) : _mm256_setzero_ps()};
+  static Vec16 load(const void* p) {
+    const auto* q = static_cast<const float*>(p);
+    return {_mm256_loadu_ps(q), _mm256_loadu_ps(q + 8)};
+  }
+  static Vec16 load_partial(const void* p, int n) {
+    const auto* q = static_cast<const float*>(p);
+    return {_mm256_maskload_ps(q, mask(n)), n > 8 ? _mm256_maskload_ps(q + 8, mask(n - 8)) : _mm256_setzero_ps()};
   }
   static Vec16 load_f16(const void* p) {
     const auto* q = static_cast<const __m128i*>(p);
@@ -31,7 +35,8 @@ struct Vec16 {
   }
   static Vec16 load_i8(const void* p) {
     const __m128i b = _mm_loadu_si128(static_cast<const __m128i*>(p));
-    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(b, 8)))};
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(b, 8)))};
   }
   static void load_nibbles(const void* p, Vec16& low, Vec16& high) {
     const __m128i b = _mm_loadu_si128(static_cast<const __m128i*>(p));
@@ -67,7 +72,8 @@ struct Vec16 {
             _mm256_and_ps(_mm256_cmp_ps(a.hi, b.hi, _CMP_NLT_UQ), x.hi)};
   }
   static Vec16 select_range(int first, int last, Vec16 x, Vec16 other) {
-    return {_mm256_blendv_ps(other.lo, x.lo, range(first, last)), _mm256_blendv_ps(other.hi, x.hi, range(first - 8, last - 8))};
+    return {_mm256_blendv_ps(other.lo, x.lo, range(first, last)),
+            _mm256_blendv_ps(other.hi, x.hi, range(first - 8, last - 8))};
   }
 
   float reduce_add() const {
@@ -86,14 +92,13 @@ struct Vec16 {
  private:
   static __m256i lanes() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
   static __m256i mask(int n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lanes()); }
-  static __m256 range(int first, int last) {
-    return _mm256_castsi256_ps(_mm256_andnot_si256(mask(first), mask(last)));
-  }
+  static __m256 range(int first, int last) { return _mm256_castsi256_ps(_mm256_andnot_si256(mask(first), mask(last))); }
   static __m256 widen_bf16(__m128i raw) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(raw), 16));
   }
   static Vec16 widen_u8(__m128i b) {
-    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(b, 8)))};
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b)),
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(b, 8)))};
   }
   static __m256 exp2_half(__m256 n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));

@@ -17,11 +17,9 @@ struct Vec16 {
 
   static Vec16 zero() { return {_mm512_setzero_ps()}; }
   static Vec16 set1(float x) { return {_mm512_set1_ps(x)}; }
-  static Vec16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
-  static Vec16 load_partial(const float* p, int n) { return {_mm512_maskz_loadu_ps(mask(n), p)}; }
-  static Vec16 load_f16(const void* p) {
-    return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)))};
-  }
+  static Vec16 load(const void* p) { return {_mm512_loadu_ps(p)}; }
+  static Vec16 load_partial(const void* p, int n) { return {_mm512_maskz_loadu_ps(mask(n), p)}; }
+  static Vec16 load_f16(const void* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)))}; }
   static Vec16 load_bf16(const void* p) {
     const __m256i raw = _mm256_loadu_si256(static_cast<const __m256i*>(p));
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(raw), 16))};

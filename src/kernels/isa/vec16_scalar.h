@@ -26,11 +26,15 @@ struct Vec16 {
   static Vec16 set1(float x) {
     return make([&](int) { return x; });
   }
-  static Vec16 load(const float* p) {
-    return make([&](int i) { return p[i]; });
+  static Vec16 load(const void* p) {
+    Vec16 r;
+    std::memcpy(r.v, p, sizeof(r.v));
+    return r;
   }
-  static Vec16 load_partial(const float* p, int n) {
-    return make([&](int i) { return i < n ? p[i] : 0.0F; });
+  static Vec16 load_partial(const void* p, int n) {
+    Vec16 r = zero();
+    std::memcpy(r.v, p, static_cast<size_t>(n) * sizeof(float));
+    return r;
   }
   static Vec16 load_f16(const void* p) {
     uint16_t h[16];

@@ -1,0 +1,409 @@
+// The forward pass. block() is the transformer block; everything an architecture may vary is read from LayerSpec.
+#include "backend/cpu/cpu_runner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "backend/cpu/kv_cache.h"
+#include "backend/cpu/linear.h"
+#include "backend/cpu/rope.h"
+#include "base/cpu_features.h"
+#include "base/error.h"
+#include "base/thread_pool.h"
+#include "base/topology.h"
+
+namespace mobilellm {
+namespace {
+
+// Rows of a batch that pass through the layers together: bounds the memory of activations.
+constexpr size_t kMaxRows = 256;
+
+struct Layer {
+  LayerSpec spec;
+  Linear q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, plain_up, plain_down;
+  std::vector<float> attention_norm, attention_post_norm, mlp_norm, mlp_post_norm, q_norm, k_norm;
+
+  Layer(const LayerSpec& layer_spec, LayerWeights w, const KernelTable& kernels)
+      : spec(layer_spec),
+        q_proj(std::move(w.q_proj), kernels),
+        k_proj(std::move(w.k_proj), kernels),
+        v_proj(std::move(w.v_proj), kernels),
+        o_proj(std::move(w.o_proj), kernels),
+        gate_proj(std::move(w.gate_proj), kernels),
+        up_proj(std::move(w.up_proj), kernels),
+        down_proj(std::move(w.down_proj), kernels),
+        attention_norm(std::move(w.attention_norm)),
+        attention_post_norm(std::move(w.attention_post_norm)),
+        mlp_norm(std::move(w.mlp_norm)),
+        mlp_post_norm(std::move(w.mlp_post_norm)),
+        q_norm(std::move(w.q_norm)),
+        k_norm(std::move(w.k_norm)) {
+    if (spec.mlp == MlpKind::kDualBranch) {
+      plain_up = Linear(std::move(w.plain_up), kernels);
+      plain_down = Linear(std::move(w.plain_down), kernels);
+    }
+  }
+};
+
+// One token on its way through the layers.
+struct Row {
+  int32_t token;
+  int64_t pos;
+  const SequenceSlice* slice;
+  int64_t logits_row;  // -1: none wanted
+};
+
+// Consecutive rows of one sequence whose queries share an attention call.
+struct RowTile {
+  size_t begin;
+  size_t end;
+};
+
+class CpuRunner final : public Runner {
+ public:
+  CpuRunner(const ModelSpec& spec, ModelWeights weights, const RunnerOptions& options)
+      : spec_(spec),
+        kernels_(kernel_table(select_isa())),
+        pool_(options.n_threads > 0 ? options.n_threads : usable_cores()),
+        source_(weights.source),
+        embed_tokens_(weights.embed_tokens),
+        final_norm_(std::move(weights.final_norm)),
+        cache_(spec) {
+    MOBILELLM_CHECK(weights.layers.size() == spec_.layers.size());
+    lm_head_ = Linear({spec_.is_output_tied ? weights.embed_tokens : weights.lm_head, {}}, kernels_);
+    int64_t max_cols = spec_.d_model;
+    for (size_t i = 0; i < weights.layers.size(); ++i) {
+      const LayerSpec& layer = spec_.layers[i];
+      max_cols = std::max<int64_t>({max_cols, layer.d_ff, layer.d_ff_plain, int64_t{layer.n_heads} * layer.head_dim});
+      layers_.emplace_back(layer, std::move(weights.layers[i]), kernels_);
+    }
+    for (const RopeTable& table : spec_.rope_tables) rope_.emplace_back(table);
+    scratch_.resize(static_cast<size_t>(pool_.n_threads()));
+    for (auto& scratch : scratch_) scratch.resize(Linear::scratch_floats(max_cols));
+    if (options.on_progress && !options.on_progress(1.0)) fail(ErrorCode::kCancelled, "[cpu] loading was cancelled");
+  }
+
+  const ModelSpec& spec() const override { return spec_; }
+  int page_tokens() const override { return kPageTokens; }
+  size_t kv_bytes_per_token() const override {
+    return static_cast<size_t>(cache_.page_floats()) * sizeof(float) / kPageTokens;
+  }
+  void reserve_pages(int n_pages) override { cache_.reserve_pages(n_pages); }
+  void copy_page(int from, int to) override { cache_.copy_page(from, to); }
+  void set_hidden_observer(HiddenObserver observer) override { observer_ = std::move(observer); }
+
+  void forward(std::span<const SequenceSlice> batch, float* logits) override {
+    collect_rows(batch);
+    for (size_t begin = 0; begin < rows_.size(); begin += kMaxRows) {
+      forward_rows(std::span(rows_).subspan(begin, std::min(kMaxRows, rows_.size() - begin)), logits);
+    }
+  }
+
+ private:
+  struct Product {
+    const Linear* linear;
+    float* y;
+  };
+
+  void collect_rows(std::span<const SequenceSlice> batch) {
+    rows_.clear();
+    int64_t n_logits = 0;
+    int64_t max_pos = 0;
+    for (const SequenceSlice& slice : batch) {
+      const auto n = static_cast<int64_t>(slice.tokens.size());
+      if (slice.start_pos < 0 || slice.n_logits < 0 || slice.n_logits > n ||
+          static_cast<int64_t>(slice.pages.size()) * kPageTokens < slice.start_pos + n) {
+        fail(ErrorCode::kInvalidArgument, "[cpu] a slice of {} tokens at position {} has {} pages and wants {} logits",
+             n, slice.start_pos, slice.pages.size(), slice.n_logits);
+      }
+      for (const int32_t page : slice.pages) {
+        if (page < 0 || page >= cache_.n_pages()) {
+          fail(ErrorCode::kInvalidArgument, "[cpu] page {} of {} does not exist", page, cache_.n_pages());
+        }
+      }
+      for (int64_t i = 0; i < n; ++i) {
+        const int32_t token = slice.tokens[static_cast<size_t>(i)];
+        if (token < 0 || token >= spec_.vocab_size) {
+          fail(ErrorCode::kInvalidArgument, "[cpu] token id {} is outside the vocabulary of {}", token,
+               spec_.vocab_size);
+        }
+        rows_.push_back({token, slice.start_pos + i, &slice, i >= n - slice.n_logits ? n_logits++ : -1});
+        max_pos = std::max(max_pos, slice.start_pos + i);
+      }
+    }
+    for (RopeCache& rope : rope_) rope.reserve(max_pos + 1);
+  }
+
+  void forward_rows(std::span<const Row> rows, float* logits) {
+    const size_t n = rows.size();
+    const auto d_model = static_cast<size_t>(spec_.d_model);
+    hidden_.resize(std::max(hidden_.size(), n * d_model));
+    normed_.resize(std::max(normed_.size(), n * d_model));
+    branch_.resize(std::max(branch_.size(), n * d_model));
+    pool_.run(static_cast<int64_t>(n), [&](int64_t i, int) {
+      float* x = hidden_.data() + static_cast<size_t>(i) * d_model;
+      const int64_t token = rows[static_cast<size_t>(i)].token;
+      embed_tokens_.codec->decode_rows(embed_tokens_, token, token + 1, x);
+      if (spec_.embedding_scale != 1.0F) {
+        for (size_t d = 0; d < d_model; ++d) x[d] *= spec_.embedding_scale;
+      }
+    });
+    observe(0, n);
+    make_tiles(rows);
+    for (int i = 0; i < spec_.n_layers(); ++i) {
+      block(i, rows);
+      observe(i + 1, n);
+    }
+    if (observer_) {
+      norm_rows(final_norm_, hidden_.data(), normed_.data(), n);
+      observer_(spec_.n_layers() + 1, std::span(normed_.data(), n * d_model));
+    }
+    write_logits(rows, logits);
+  }
+
+  // x += attention(x); x += mlp(x), with norms where the layer wants them.
+  void block(int index, std::span<const Row> rows) {
+    const Layer& layer = layers_[static_cast<size_t>(index)];
+    const size_t n = rows.size();
+    const float* input = hidden_.data();
+    if (!layer.attention_norm.empty()) {
+      norm_rows(layer.attention_norm, hidden_.data(), normed_.data(), n);
+      input = normed_.data();
+    }
+    attention(index, rows, input, branch_.data());
+    if (!layer.attention_post_norm.empty()) norm_rows(layer.attention_post_norm, branch_.data(), branch_.data(), n);
+    add_rows(branch_.data(), n);
+
+    input = hidden_.data();
+    if (!layer.mlp_norm.empty()) {
+      norm_rows(layer.mlp_norm, hidden_.data(), normed_.data(), n);
+      input = normed_.data();
+    }
+    mlp(layer, n, input, branch_.data());
+    if (!layer.mlp_post_norm.empty()) norm_rows(layer.mlp_post_norm, branch_.data(), branch_.data(), n);
+    add_rows(branch_.data(), n);
+  }
+
+  void attention(int index, std::span<const Row> rows, const float* input, float* out) {
+    const Layer& layer = layers_[static_cast<size_t>(index)];
+    const LayerSpec& spec = layer.spec;
+    const size_t n = rows.size();
+    const auto q_width = static_cast<size_t>(spec.n_heads) * static_cast<size_t>(spec.head_dim);
+    const auto kv_width = static_cast<size_t>(spec.n_kv_heads) * static_cast<size_t>(spec.head_dim);
+    q_.resize(std::max(q_.size(), n * q_width));
+    k_.resize(std::max(k_.size(), n * kv_width));
+    v_.resize(std::max(v_.size(), n * kv_width));
+    attended_.resize(std::max(attended_.size(), n * q_width));
+    multiply({{&layer.q_proj, q_.data()}, {&layer.k_proj, k_.data()}, {&layer.v_proj, v_.data()}}, input, n);
+
+    pool_.run(static_cast<int64_t>(n), [&](int64_t i, int) {
+      const Row& row = rows[static_cast<size_t>(i)];
+      float* q = q_.data() + static_cast<size_t>(i) * q_width;
+      float* k = k_.data() + static_cast<size_t>(i) * kv_width;
+      prepare_heads(layer, row.pos, q, spec.n_heads, layer.q_norm);
+      prepare_heads(layer, row.pos, k, spec.n_kv_heads, layer.k_norm);
+      const float scale = spec.score_scale * query_temperature(spec, row.pos);
+      for (size_t d = 0; d < q_width; ++d) q[d] *= scale;
+      cache_.store(index, row.slice->pages[static_cast<size_t>(row.pos / kPageTokens)],
+                   static_cast<int>(row.pos % kPageTokens), k, v_.data() + static_cast<size_t>(i) * kv_width);
+    });
+
+    const int n_groups = (spec.n_heads / spec.n_kv_heads + kMaxQueries - 1) / kMaxQueries;
+    pool_.run(static_cast<int64_t>(tiles_.size()) * spec.n_kv_heads * n_groups, [&](int64_t task, int) {
+      const int group = static_cast<int>(task % n_groups);
+      const int kv_head = static_cast<int>(task / n_groups % spec.n_kv_heads);
+      attend_tile(index, rows, tiles_[static_cast<size_t>(task / n_groups / spec.n_kv_heads)], kv_head, group);
+    });
+    multiply({{&layer.o_proj, out}}, attended_.data(), n);
+  }
+
+  // Norm and rotation of the heads of one row.
+  void prepare_heads(const Layer& layer, int64_t pos, float* heads, int n_heads,
+                     const std::vector<float>& weight) const {
+    const LayerSpec& spec = layer.spec;
+    if (spec.qk_norm == QkNorm::kFullWidth) norm(weight.data(), heads, heads, int64_t{n_heads} * spec.head_dim);
+    if (spec.qk_norm == QkNorm::kPerHead) norm_heads(weight.data(), heads, n_heads, spec.head_dim);
+    if (spec.rope_style != RopeStyle::kNone) {
+      const RopeCache& rope = rope_[static_cast<size_t>(spec.rope_table)];
+      apply_rope(spec.rope_style, rope.cosines(pos), rope.sines(pos), spec.head_dim, n_heads, heads);
+    }
+    if (spec.qk_norm == QkNorm::kWeightless) norm_heads(nullptr, heads, n_heads, spec.head_dim);
+  }
+
+  static float query_temperature(const LayerSpec& spec, int64_t pos) {
+    if (!spec.temperature.is_on) return 1.0F;
+    const double steps = std::floor((static_cast<double>(pos) + 1.0) / spec.temperature.floor_scale);
+    return static_cast<float>(std::log1p(steps) * spec.temperature.attn_scale + 1.0);
+  }
+
+  // Queries of one tile's rows for (part of) the heads that share a KV head.
+  void attend_tile(int index, std::span<const Row> rows, const RowTile& tile, int kv_head, int group) {
+    const LayerSpec& spec = layers_[static_cast<size_t>(index)].spec;
+    const int heads_per_kv = spec.n_heads / spec.n_kv_heads;
+    const int first_head = kv_head * heads_per_kv + group * kMaxQueries;
+    const int n_heads = std::min(kMaxQueries, heads_per_kv - group * kMaxQueries);
+    const int head_dim = spec.head_dim;
+    const int value_stride = cache_.value_stride(index);
+    const auto q_width = static_cast<size_t>(spec.n_heads) * static_cast<size_t>(head_dim);
+    const size_t rows_per_call = std::max<size_t>(1, static_cast<size_t>(kMaxQueries / n_heads));
+
+    thread_local std::vector<float> queries;
+    thread_local std::vector<float> out;
+    queries.resize(static_cast<size_t>(kMaxQueries * head_dim));
+    out.resize(static_cast<size_t>(kMaxQueries * value_stride));
+    int64_t first[kMaxQueries];
+    int64_t last[kMaxQueries];
+    for (size_t begin = tile.begin; begin < tile.end; begin += rows_per_call) {
+      const size_t end = std::min(tile.end, begin + rows_per_call);
+      int n_queries = 0;
+      for (size_t i = begin; i < end; ++i) {
+        const float* q = q_.data() + i * q_width + static_cast<size_t>(first_head * head_dim);
+        std::memcpy(queries.data() + static_cast<ptrdiff_t>(n_queries) * head_dim, q,
+                    static_cast<size_t>(n_heads * head_dim) * sizeof(float));
+        for (int head = 0; head < n_heads; ++head, ++n_queries) {
+          first[n_queries] = spec.window.first_visible(rows[i].pos);
+          last[n_queries] = rows[i].pos + 1;
+        }
+      }
+      kernels_.attend({queries.data(), n_queries, head_dim, value_stride, first, last, rows[begin].slice->pages.data(),
+                       cache_.keys(index, kv_head), cache_.values(index, kv_head), cache_.page_floats(), out.data()});
+      int query = 0;
+      for (size_t i = begin; i < end; ++i) {
+        for (int head = 0; head < n_heads; ++head, ++query) {
+          std::memcpy(attended_.data() + i * q_width + static_cast<size_t>((first_head + head) * head_dim),
+                      out.data() + static_cast<ptrdiff_t>(query) * value_stride,
+                      static_cast<size_t>(head_dim) * sizeof(float));
+        }
+      }
+    }
+  }
+
+  void mlp(const Layer& layer, size_t n, const float* input, float* out) {
+    const auto d_ff = static_cast<size_t>(layer.spec.d_ff);
+    gate_.resize(std::max(gate_.size(), n * d_ff));
+    up_.resize(std::max(up_.size(), n * d_ff));
+    if (layer.spec.mlp == MlpKind::kGated) {
+      multiply({{&layer.gate_proj, gate_.data()}, {&layer.up_proj, up_.data()}}, input, n);
+    } else {
+      plain_.resize(std::max(plain_.size(), n * static_cast<size_t>(layer.spec.d_ff_plain)));
+      multiply({{&layer.gate_proj, gate_.data()}, {&layer.up_proj, up_.data()}, {&layer.plain_up, plain_.data()}},
+               input, n);
+    }
+    activate(layer.spec.activation, gate_.data(), up_.data(), n, layer.spec.d_ff);
+    multiply({{&layer.down_proj, out}}, gate_.data(), n);
+    if (layer.spec.mlp == MlpKind::kDualBranch) {
+      activate(layer.spec.activation, plain_.data(), nullptr, n, layer.spec.d_ff_plain);
+      plain_out_.resize(std::max(plain_out_.size(), n * static_cast<size_t>(spec_.d_model)));
+      multiply({{&layer.plain_down, plain_out_.data()}}, plain_.data(), n);
+      for (size_t i = 0; i < n; ++i)
+        add_row(plain_out_.data() + i * static_cast<size_t>(spec_.d_model),
+                out + i * static_cast<size_t>(spec_.d_model));
+    }
+  }
+
+  void activate(Activation activation, float* gate, const float* up, size_t n, int width) {
+    auto* const kernel = activation == Activation::kSilu ? kernels_.silu_mul : kernels_.gelu_tanh_mul;
+    pool_.run(static_cast<int64_t>(n), [&](int64_t i, int) {
+      float* row = gate + i * width;
+      kernel({row, up == nullptr ? nullptr : up + i * width, row, width});
+    });
+  }
+
+  // Several products of the same input in one parallel region.
+  void multiply(std::initializer_list<Product> products, const float* x, size_t n) {
+    const int n_tokens = static_cast<int>(n);
+    int64_t n_tasks = 0;
+    for (const Product& p : products) n_tasks += task_count(*p.linear, n_tokens);
+    pool_.run(n_tasks, [&](int64_t task, int worker) {
+      for (const Product& p : products) {
+        const int64_t count = task_count(*p.linear, n_tokens);
+        if (task >= count) {
+          task -= count;
+          continue;
+        }
+        const int64_t step = p.linear->task_rows(n_tokens, pool_.n_threads());
+        const int64_t begin = task * step;
+        p.linear->run(begin, std::min(begin + step, p.linear->rows()), x, p.linear->cols(), n_tokens, p.y,
+                      p.linear->rows(), scratch_[static_cast<size_t>(worker)].data());
+        return;
+      }
+    });
+  }
+
+  int64_t task_count(const Linear& linear, int n_tokens) const {
+    const int64_t step = linear.task_rows(n_tokens, pool_.n_threads());
+    return (linear.rows() + step - 1) / step;
+  }
+
+  void write_logits(std::span<const Row> rows, float* logits) {
+    const auto d_model = static_cast<size_t>(spec_.d_model);
+    size_t n = 0;
+    int64_t first = -1;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      if (rows[i].logits_row < 0) continue;
+      if (first < 0) first = rows[i].logits_row;
+      norm(final_norm_.data(), hidden_.data() + i * d_model, normed_.data() + n * d_model, spec_.d_model);
+      ++n;
+    }
+    if (n > 0) multiply({{&lm_head_, logits + first * spec_.vocab_size}}, normed_.data(), n);
+  }
+
+  void norm(const float* weight, const float* x, float* y, int64_t n) const {
+    kernels_.rms_norm({x, weight, y, n, spec_.norm_eps});
+  }
+  void norm_heads(const float* weight, float* heads, int n_heads, int head_dim) const {
+    for (int head = 0; head < n_heads; ++head) norm(weight, heads + head * head_dim, heads + head * head_dim, head_dim);
+  }
+  void norm_rows(const std::vector<float>& weight, const float* x, float* y, size_t n) {
+    pool_.run(static_cast<int64_t>(n), [&](int64_t i, int) {
+      norm(weight.data(), x + i * spec_.d_model, y + i * spec_.d_model, spec_.d_model);
+    });
+  }
+  void add_row(const float* x, float* y) const { kernels_.add({x, y, spec_.d_model}); }
+  void add_rows(const float* x, size_t n) {
+    for (size_t i = 0; i < n; ++i)
+      add_row(x + i * static_cast<size_t>(spec_.d_model), hidden_.data() + i * static_cast<size_t>(spec_.d_model));
+  }
+
+  void make_tiles(std::span<const Row> rows) {
+    tiles_.clear();
+    constexpr size_t kTileRows = 16;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      if (!tiles_.empty() && rows[i].slice == rows[tiles_.back().begin].slice && i - tiles_.back().begin < kTileRows) {
+        tiles_.back().end = i + 1;
+      } else {
+        tiles_.push_back({i, i + 1});
+      }
+    }
+  }
+
+  void observe(int index, size_t n) {
+    if (observer_) observer_(index, std::span(hidden_.data(), n * static_cast<size_t>(spec_.d_model)));
+  }
+
+  ModelSpec spec_;
+  const KernelTable& kernels_;
+  ThreadPool pool_;
+  std::shared_ptr<WeightSource> source_;
+  StoredMatrix embed_tokens_;
+  Linear lm_head_;
+  std::vector<float> final_norm_;
+  std::vector<Layer> layers_;
+  KvCache cache_;
+  std::vector<RopeCache> rope_;
+  HiddenObserver observer_;
+
+  std::vector<Row> rows_;
+  std::vector<RowTile> tiles_;
+  std::vector<std::vector<float>> scratch_;  // per worker
+  std::vector<float> hidden_, normed_, branch_, q_, k_, v_, attended_, gate_, up_, plain_, plain_out_;
+};
+
+}  // namespace
+
+std::unique_ptr<Runner> create_cpu_runner(const ModelSpec& spec, ModelWeights weights, const RunnerOptions& options) {
+  return std::make_unique<CpuRunner>(spec, std::move(weights), options);
+}
+
+}  // namespace mobilellm

@@ -1,0 +1,253 @@
+// Every instruction set against the scalar kernels, bit for bit, and those against plain double arithmetic.
+#include "kernels/kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "base/random.h"
+#include "tensor/float_convert.h"
+
+namespace mobilellm {
+namespace {
+
+std::vector<float> random_floats(size_t n, uint64_t stream, float scale = 1.0F) {
+  std::vector<float> values(n);
+  for (size_t i = 0; i < n; ++i) values[i] = scale * static_cast<float>(2.0 * random_uniform(1, stream, i) - 1.0);
+  return values;
+}
+
+class EveryIsa : public testing::TestWithParam<Isa> {};
+INSTANTIATE_TEST_SUITE_P(Kernels, EveryIsa, testing::ValuesIn(supported_isas()),
+                         [](const auto& param_info) { return std::string(isa_name(param_info.param)); });
+
+struct RowFormat {
+  const char* name;
+  void (*KernelTable::*kernel)(const DotRowsArgs&) noexcept;
+  int64_t block;  // values
+  size_t block_bytes;
+  float (*value)(const std::byte* block, int64_t i);
+};
+
+uint16_t u16_at(const std::byte* p) {
+  uint16_t bits = 0;
+  std::memcpy(&bits, p, 2);
+  return bits;
+}
+int u8_at(const std::byte* p) { return std::to_integer<int>(*p); }
+int nibble(const std::byte* q, int64_t i) { return i < 16 ? u8_at(q + i) & 15 : u8_at(q + i - 16) >> 4; }
+
+const RowFormat kFormats[] = {
+    {"f32", &KernelTable::dot_rows_f32, 1, 4,
+     [](const std::byte* b, int64_t) {
+       float v = 0;
+       std::memcpy(&v, b, 4);
+       return v;
+     }},
+    {"f16", &KernelTable::dot_rows_f16, 1, 2, [](const std::byte* b, int64_t) { return fp16_to_float(u16_at(b)); }},
+    {"bf16", &KernelTable::dot_rows_bf16, 1, 2, [](const std::byte* b, int64_t) { return bf16_to_float(u16_at(b)); }},
+    {"q8_0", &KernelTable::dot_rows_q8_0, 32, 34,
+     [](const std::byte* b, int64_t i) {
+       return fp16_to_float(u16_at(b)) * static_cast<float>(static_cast<int8_t>(u8_at(b + 2 + i)));
+     }},
+    {"q4_0", &KernelTable::dot_rows_q4_0, 32, 18,
+     [](const std::byte* b, int64_t i) { return fp16_to_float(u16_at(b)) * static_cast<float>(nibble(b + 2, i) - 8); }},
+    {"q4_1", &KernelTable::dot_rows_q4_1, 32, 20,
+     [](const std::byte* b, int64_t i) {
+       return fp16_to_float(u16_at(b)) * static_cast<float>(nibble(b + 4, i)) + fp16_to_float(u16_at(b + 2));
+     }},
+};
+
+// Random rows whose scales are ordinary numbers.
+std::vector<std::byte> random_rows(const RowFormat& format, int rows, int64_t cols) {
+  const size_t row_bytes = static_cast<size_t>(cols / format.block) * format.block_bytes;
+  std::vector<std::byte> data(row_bytes * static_cast<size_t>(rows));
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(random_bits(3, 5, i));
+  for (size_t block = 0; block < data.size() / format.block_bytes; ++block) {
+    std::byte* p = data.data() + block * format.block_bytes;
+    const auto number = static_cast<float>(random_uniform(4, 6, block) - 0.5);
+    if (format.block_bytes == 4) {
+      std::memcpy(p, &number, 4);
+    } else {
+      const uint16_t half = std::string(format.name) == "bf16" ? float_to_bf16(number) : float_to_fp16(number);
+      std::memcpy(p, &half, 2);
+      if (std::string(format.name) == "q4_1") std::memcpy(p + 2, &half, 2);
+    }
+  }
+  return data;
+}
+
+TEST_P(EveryIsa, DotRowsEqualsScalarBitForBitAndDoubleArithmeticClosely) {
+  const KernelTable& table = kernel_table(GetParam());
+  const KernelTable& scalar = kernel_table(Isa::kScalar);
+  for (const RowFormat& format : kFormats) {
+    for (const int64_t base_cols : {int64_t{1}, int64_t{2}, int64_t{5}, int64_t{18}}) {
+      const int64_t cols = format.block == 1 ? base_cols * 13 : base_cols * format.block;
+      const int rows = 21;
+      const auto data = random_rows(format, rows, cols);
+      const size_t row_bytes = static_cast<size_t>(cols / format.block) * format.block_bytes;
+      const int n_tokens = 15;
+      const auto x = random_floats(static_cast<size_t>(n_tokens * cols), 9);
+      const auto bias = random_floats(rows, 10);
+      std::vector<float> scratch(static_cast<size_t>(rows * cols));
+      std::vector<float> expected(static_cast<size_t>(n_tokens * rows));
+      DotRowsArgs args{data.data(), row_bytes,       rows, cols,        x.data(),      cols,
+                       n_tokens,    expected.data(), rows, bias.data(), scratch.data()};
+      (scalar.*format.kernel)(args);
+      std::vector<float> got(expected.size());
+      args.y = got.data();
+      (table.*format.kernel)(args);
+      EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * 4), 0) << format.name << " cols " << cols;
+      // One token at a time and row ranges give the same bits.
+      std::vector<float> single(expected.size());
+      for (int t = 0; t < n_tokens; ++t) {
+        for (int row = 0; row < rows; row += 5) {
+          DotRowsArgs part = args;
+          part.weights = data.data() + static_cast<size_t>(row) * row_bytes;
+          part.n_rows = std::min(5, rows - row);
+          part.bias = bias.data() + row;
+          part.x = x.data() + t * cols;
+          part.n_tokens = 1;
+          part.y = single.data() + t * rows + row;
+          (table.*format.kernel)(part);
+        }
+      }
+      EXPECT_EQ(std::memcmp(single.data(), expected.data(), single.size() * 4), 0) << format.name << " cols " << cols;
+      for (int t = 0; t < n_tokens; ++t) {
+        for (int r = 0; r < rows; ++r) {
+          double sum = bias[static_cast<size_t>(r)];
+          double magnitude = 1;
+          for (int64_t k = 0; k < cols; ++k) {
+            const std::byte* block = data.data() + static_cast<size_t>(r) * row_bytes +
+                                     static_cast<size_t>(k / format.block) * format.block_bytes;
+            const double product = static_cast<double>(format.value(block, k % format.block)) *
+                                   static_cast<double>(x[static_cast<size_t>(t * cols + k)]);
+            sum += product;
+            magnitude += std::fabs(product);
+          }
+          ASSERT_NEAR(expected[static_cast<size_t>(t * rows + r)], sum, 1e-6 * magnitude) << format.name;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(EveryIsa, NormAndActivationsEqualScalarBitForBit) {
+  const KernelTable& table = kernel_table(GetParam());
+  const KernelTable& scalar = kernel_table(Isa::kScalar);
+  for (const int64_t n : {1, 15, 16, 17, 24, 576}) {
+    const auto size = static_cast<size_t>(n);
+    const auto x = random_floats(size, 20, 9.0F);
+    const auto w = random_floats(size, 21);
+    std::vector<float> a(size);
+    std::vector<float> b(size);
+    scalar.rms_norm({x.data(), w.data(), a.data(), n, 1e-5F});
+    table.rms_norm({x.data(), w.data(), b.data(), n, 1e-5F});
+    EXPECT_EQ(a, b);
+    double mean = 0;
+    for (const float v : x) mean += static_cast<double>(v) * static_cast<double>(v) / static_cast<double>(n);
+    for (size_t i = 0; i < size; ++i)
+      ASSERT_NEAR(a[i], static_cast<double>(x[i] * w[i]) / std::sqrt(mean + 1e-5), 1e-5);
+    scalar.silu_mul({x.data(), w.data(), a.data(), n});
+    table.silu_mul({x.data(), w.data(), b.data(), n});
+    EXPECT_EQ(a, b);
+    for (size_t i = 0; i < size; ++i) {
+      const double v = x[i];
+      ASSERT_NEAR(a[i], v / (1 + std::exp(-v)) * static_cast<double>(w[i]), 3e-6);
+    }
+    scalar.gelu_tanh_mul({x.data(), nullptr, a.data(), n});
+    table.gelu_tanh_mul({x.data(), nullptr, b.data(), n});
+    EXPECT_EQ(a, b);
+    for (size_t i = 0; i < size; ++i) {
+      const double v = x[i];
+      ASSERT_NEAR(a[i], 0.5 * v * (1 + std::tanh(0.7978845608028654 * (v + 0.044715 * v * v * v))), 3e-6);
+    }
+    a = x;
+    b = x;
+    scalar.add({w.data(), a.data(), n});
+    table.add({w.data(), b.data(), n});
+    EXPECT_EQ(a, b);
+  }
+}
+
+TEST_P(EveryIsa, ActivationsOfExtremesAreFiniteOrNan) {
+  const KernelTable& table = kernel_table(GetParam());
+  const float infinity = std::numeric_limits<float>::infinity();
+  const std::vector<float> x = {1e30F, -1e30F, infinity, std::nanf(""), 0.0F, -87.5F, 88.5F};
+  std::vector<float> y(x.size());
+  table.silu_mul({x.data(), nullptr, y.data(), static_cast<int64_t>(x.size())});
+  EXPECT_EQ(y[0], 1e30F);
+  EXPECT_NEAR(y[1], 0.0F, 1e-7);
+  EXPECT_EQ(y[2], infinity);
+  EXPECT_TRUE(std::isnan(y[3]));
+  EXPECT_EQ(y[4], 0.0F);
+}
+
+TEST_P(EveryIsa, AttentionEqualsScalarBitForBitAndDoubleArithmeticClosely) {
+  const KernelTable& table = kernel_table(GetParam());
+  const KernelTable& scalar = kernel_table(Isa::kScalar);
+  const int head_dim = 24;
+  const int value_stride = 32;
+  const int64_t n_positions = 200;
+  const int64_t key_floats = head_dim * kPageTokens;
+  const int64_t page_stride = key_floats + value_stride * kPageTokens;
+  const std::vector<int32_t> pages = {2, 0, 3, 1};
+  auto memory = random_floats(static_cast<size_t>(4 * page_stride), 30);
+  for (int page = 0; page < 4; ++page) {
+    for (int pos = 0; pos < kPageTokens; ++pos) {
+      for (int d = head_dim; d < value_stride; ++d)
+        memory[static_cast<size_t>(page * page_stride + key_floats + pos * value_stride + d)] = 0;
+    }
+  }
+  const int n_queries = 11;
+  const auto queries = random_floats(static_cast<size_t>(n_queries * head_dim), 31, 2.0F);
+  std::vector<int64_t> first(n_queries);
+  std::vector<int64_t> last(n_queries);
+  for (int q = 0; q < n_queries; ++q) {
+    last[static_cast<size_t>(q)] = n_positions - n_queries + q + 1;
+    first[static_cast<size_t>(q)] = q < 5 ? 0 : 70 + q;
+  }
+  std::vector<float> expected(static_cast<size_t>(n_queries * value_stride));
+  AttentionArgs args{queries.data(), n_queries,      head_dim,
+                     value_stride,   first.data(),   last.data(),
+                     pages.data(),   memory.data(),  memory.data() + key_floats,
+                     page_stride,    expected.data()};
+  scalar.attend(args);
+  std::vector<float> got(expected.size());
+  args.out = got.data();
+  table.attend(args);
+  EXPECT_EQ(got, expected);
+  for (int q = 0; q < n_queries; ++q) {
+    AttentionArgs one = args;
+    std::vector<float> alone(value_stride);
+    one.queries = queries.data() + q * head_dim;
+    one.n_queries = 1;
+    one.first = first.data() + q;
+    one.last = last.data() + q;
+    one.out = alone.data();
+    table.attend(one);
+    EXPECT_EQ(std::memcmp(alone.data(), got.data() + q * value_stride, value_stride * 4), 0) << q;
+    std::vector<double> weights;
+    double total = 0;
+    std::vector<double> sum(head_dim);
+    for (int64_t pos = first[static_cast<size_t>(q)]; pos < last[static_cast<size_t>(q)]; ++pos) {
+      const float* page = memory.data() + pages[static_cast<size_t>(pos / kPageTokens)] * page_stride;
+      double score = 0;
+      for (int d = 0; d < head_dim; ++d)
+        score += static_cast<double>(queries[static_cast<size_t>(q * head_dim + d)]) *
+                 static_cast<double>(page[d * kPageTokens + pos % kPageTokens]);
+      total += std::exp(score);
+      for (int d = 0; d < head_dim; ++d)
+        sum[static_cast<size_t>(d)] +=
+            std::exp(score) * static_cast<double>(page[key_floats + pos % kPageTokens * value_stride + d]);
+    }
+    for (int d = 0; d < head_dim; ++d)
+      ASSERT_NEAR(got[static_cast<size_t>(q * value_stride + d)], sum[static_cast<size_t>(d)] / total, 2e-6);
+  }
+}
+
+}  // namespace
+}  // namespace mobilellm
