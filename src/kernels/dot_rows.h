@@ -48,19 +48,20 @@ struct RowQ8_0 {
   }
 };
 
-// w = d * (q - 8); low nibbles hold values 0..15, high nibbles 16..31.
+// w = d * q - 8 d, exact in f32 like d * (q - 8); low nibbles hold values 0..15, high nibbles 16..31.
 struct RowQ4_0 {
   static constexpr int kVectors = 2;
   static constexpr bool kHasTail = false;
   static void load(const std::byte* row, int64_t k, Vec16* out) {
     const std::byte* block = row + k / 32 * 18;
-    const Vec16 d = Vec16::set1(load_half(block));
+    const float scale = load_half(block);
+    const Vec16 d = Vec16::set1(scale);
+    const Vec16 m = Vec16::set1(-8.0F * scale);
     Vec16 low;
     Vec16 high;
     Vec16::load_nibbles(block + 2, low, high);
-    const Vec16 eight = Vec16::set1(8.0F);
-    out[0] = d * (low - eight);
-    out[1] = d * (high - eight);
+    out[0] = Vec16::fma(d, low, m);
+    out[1] = Vec16::fma(d, high, m);
   }
 };
 
