@@ -281,6 +281,8 @@ bool JsonObjectReader::has(std::string_view key) const {
   return value != nullptr && !value->is_null();
 }
 
+bool JsonObjectReader::contains(std::string_view key) const { return object_->find(key) != nullptr; }
+
 const Json* JsonObjectReader::find(std::string_view key) {
   ignore(key);
   const Json* value = object_->find(key);

@@ -91,7 +91,8 @@ class JsonObjectReader {
  public:
   JsonObjectReader(const Json& object, std::string origin, std::string path = "");
 
-  bool has(std::string_view key) const;    ///< Present and not null.
+  bool has(std::string_view key) const;       ///< Present and not null.
+  bool contains(std::string_view key) const;  ///< Present, maybe null.
   const Json* find(std::string_view key);  ///< Marks the key as read; nullptr when absent or null.
 
   /// The value, the default when absent or null; throw kCorruptData for a wrong type or a value outside [min, max].

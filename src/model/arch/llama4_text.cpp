@@ -1,0 +1,162 @@
+// Llama-4 text, dense: MobileLLM-R1 and its dual-branch variant. Interleaved RoPE, weightless q/k norm, chunks.
+#include <algorithm>
+
+#include "base/error.h"
+#include "model/arch/registry.h"
+#include "model/arch/rope.h"
+
+namespace mobilellm {
+namespace {
+
+constexpr int64_t kDefaultChunk = 8192;
+constexpr int64_t kDefaultNoRopeInterval = 4;
+constexpr int64_t kDefaultExperts = 16;
+
+/// First tensor name that contains `part`, or nullptr.
+const std::string* find_name_part(const TensorShapes& tensors, std::string_view part) {
+  const auto found = std::find_if(tensors.begin(), tensors.end(),
+                                  [&](const auto& entry) { return entry.first.find(part) != std::string::npos; });
+  return found == tensors.end() ? nullptr : &found->first;
+}
+
+/// MobileLLM's own rule: any of these keys makes every layer dual-branch.
+const std::string* find_dual_branch_name(const TensorShapes& tensors) {
+  for (const char* part :
+       {".feed_forward.g_up.weight", ".mlp.g_up.weight", ".feed_forward.p_up.weight", ".mlp.p_up.weight"}) {
+    const std::string* name = find_name_part(tensors, part);
+    if (name != nullptr) return name;
+  }
+  return nullptr;
+}
+
+void set_mlp(JsonObjectReader& config, const TensorShapes& tensors, ModelSpec& spec) {
+  const int gated_width = spec.layers[0].d_ff;
+  const int plain_width = static_cast<int>(config.get_int("intermediate_size_mlp", 1, kMaxDff, gated_width));
+  const std::string* dual_name = find_dual_branch_name(tensors);
+  for (LayerSpec& layer : spec.layers) {
+    if (dual_name != nullptr) {
+      layer.mlp = MlpKind::kDualBranch;
+      layer.d_ff_plain = plain_width;
+    } else {
+      // A plain SwiGLU takes this width; intermediate_size is that of experts, which a dense model lacks.
+      layer.d_ff = plain_width;
+    }
+  }
+  if (dual_name != nullptr) {
+    spec.mlp_reason = "dual-branch: the checkpoint has " + *dual_name;
+  } else {
+    spec.mlp_reason = "SwiGLU: no tensor is named g_up or p_up";
+  }
+}
+
+/// True for a flag that old configs write as an integer.
+bool read_flag(JsonObjectReader& config, const char* key, bool default_value) {
+  const Json* value = config.find(key);
+  if (value != nullptr && value->is_int()) return value->as_int() != 0;
+  return config.get_bool(key, default_value);
+}
+
+void refuse_experts(JsonObjectReader& config, const TensorShapes& tensors, int n_layers) {
+  const bool has_expert_tensors = find_name_part(tensors, ".feed_forward.experts.") != nullptr;
+  const int64_t n_experts = config.get_int("num_local_experts", 0, kMaxDff, has_expert_tensors ? kDefaultExperts : 0);
+  const int64_t step = config.get_int("interleave_moe_layer_step", 0, kMaxLayers, 1);
+  const Json* list = config.find("moe_layers");
+  bool has_moe_layers = step > 0 && step <= n_layers;
+  if (list != nullptr) {
+    if (!list->is_array()) config.fail_key("moe_layers", fmt::format("got {}, expected a list", list->type_name()));
+    has_moe_layers = !list->as_array().empty();
+  }
+  config.ignore("num_experts_per_tok");
+  if (n_experts > 0 && has_moe_layers) {
+    fail(ErrorCode::kUnsupported, "[config] {}: num_local_experts: got {}, mixture-of-experts layers are not supported",
+         config.origin(), n_experts);
+  }
+}
+
+/// Whether each layer rotates. In the key `no_rope_layers`, 1 means that the layer USES RoPE.
+std::vector<bool> read_rope_layers(JsonObjectReader& config, int n_layers) {
+  std::vector<bool> uses_rope;
+  const int64_t interval = config.get_int("no_rope_layer_interval", 1, kMaxLayers, kDefaultNoRopeInterval);
+  const Json* list = config.find("no_rope_layers");
+  if (list != nullptr && !list->is_array()) {
+    config.fail_key("no_rope_layers", fmt::format("got {}, expected a list", list->type_name()));
+  }
+  if (list == nullptr || list->as_array().empty()) {
+    for (int i = 0; i < n_layers; ++i) uses_rope.push_back((i + 1) % interval != 0);
+    return uses_rope;
+  }
+  // Published configs have one list for all model sizes, so it may be longer.
+  if (list->as_array().size() < static_cast<size_t>(n_layers)) {
+    config.fail_key("no_rope_layers", fmt::format("has {} entries, expected one for each of {} layers",
+                                                  list->as_array().size(), n_layers));
+  }
+  for (int i = 0; i < n_layers; ++i) {
+    const Json& entry = list->as_array()[static_cast<size_t>(i)];
+    if (!entry.is_int() || (entry.as_int() != 0 && entry.as_int() != 1)) {
+      config.fail_key("no_rope_layers", fmt::format("entry {}: got {}, expected 0 or 1", i, entry.dump()));
+    }
+    uses_rope.push_back(entry.as_int() == 1);
+  }
+  return uses_rope;
+}
+
+ModelSpec from_config(JsonObjectReader& config, const TensorShapes& tensors) {
+  ModelSpec spec = read_base_config(config, {.norm_eps = 1e-5, .head_dim = 128}, tensors);
+  const int n_layers = spec.n_layers();
+  refuse_experts(config, tensors, n_layers);
+  set_mlp(config, tensors, spec);
+
+  const bool use_qk_norm = config.get_bool("use_qk_norm", true);
+  AttentionTemperature temperature;
+  temperature.is_on = read_flag(config, "attn_temperature_tuning", true);
+  temperature.floor_scale = config.get_number("floor_scale", 1, 1e12, temperature.floor_scale);
+  temperature.attn_scale = config.get_number("attn_scale", -1e6, 1e6, temperature.attn_scale);
+
+  // An absent key means the class's default, an explicit null no chunks.
+  int64_t chunk = kDefaultChunk;
+  if (config.contains("attention_chunk_size")) {
+    chunk = config.get_int("attention_chunk_size", 1, kMaxContext, 0);
+  }
+  const std::vector<bool> uses_rope = read_rope_layers(config, n_layers);
+  const std::vector<AttentionWindow> windows = read_layer_types(config, n_layers, 0, chunk);
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    LayerSpec& layer = spec.layers[i];
+    layer.rope_style = uses_rope[i] ? RopeStyle::kInterleaved : RopeStyle::kNone;
+    layer.qk_norm = uses_rope[i] && use_qk_norm ? QkNorm::kWeightless : QkNorm::kNone;
+    if (!uses_rope[i]) layer.temperature = temperature;
+    if (!windows.empty()) {
+      layer.window = windows[i];
+    } else if (uses_rope[i] && chunk > 0) {
+      layer.window = {AttentionWindow::Kind::kChunked, chunk};
+    }
+  }
+  spec.rope_tables.push_back(read_rope(config, 500000, spec.layers[0].head_dim, spec.max_context));
+  return spec;
+}
+
+ModelSpec from_gguf(JsonObjectReader& metadata, const TensorShapes& tensors, const std::vector<float>& rope_divisors) {
+  ModelSpec spec = read_base_gguf(metadata, "llama4", tensors, rope_divisors);
+  metadata.ignore("llama4.interleave_moe_layer_step");
+  metadata.ignore("llama4.expert_feed_forward_length");
+  metadata.ignore("llama4.expert_shared_feed_forward_length");
+  // 0 is how the converter writes "every layer sees everything and rotates"; files of real Llama-4 lack the key.
+  const int64_t chunk = metadata.get_int("llama4.attention.sliding_window", 0, kMaxContext, kDefaultChunk);
+  for (int i = 0; i < spec.n_layers(); ++i) {
+    LayerSpec& layer = spec.layers[static_cast<size_t>(i)];
+    const bool uses_rope = chunk == 0 || (i + 1) % kDefaultNoRopeInterval != 0;
+    layer.rope_style = uses_rope ? RopeStyle::kInterleaved : RopeStyle::kNone;
+    layer.qk_norm = uses_rope ? QkNorm::kWeightless : QkNorm::kNone;
+    layer.temperature.is_on = !uses_rope;
+    if (uses_rope && chunk > 0) layer.window = {AttentionWindow::Kind::kChunked, chunk};
+  }
+  spec.mlp_reason = "SwiGLU: the only MLP that GGUF files have";
+  return spec;
+}
+
+}  // namespace
+
+extern const Architecture kLlama4Text;
+const Architecture kLlama4Text = {"llama4_text",        "Llama4ForCausalLM", "llama4",
+                                  NormTransform::kNone, from_config,         from_gguf};
+
+}  // namespace mobilellm
