@@ -7,17 +7,17 @@
 namespace mobilellm {
 
 /// Exact.
-inline float bf16_to_float(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
+constexpr float bf16_to_float(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
 
 /// NaN stays a quiet NaN with its sign.
-inline uint16_t float_to_bf16(float value) {
+constexpr uint16_t float_to_bf16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return static_cast<uint16_t>((bits >> 16) | 0x40U);
   return static_cast<uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
 }
 
 /// Exact, for subnormals, infinities and NaN too. Without branches, so that loops over it vectorise.
-inline float fp16_to_float(uint16_t bits) {
+constexpr float fp16_to_float(uint16_t bits) {
   const uint32_t sign = (uint32_t{bits} & 0x8000U) << 16;
   const uint32_t shifted = (uint32_t{bits} & 0x7FFFU) << 13;
   // Normal numbers: move the exponent bias from 15 to 127; infinities and NaN: to the top exponent.
@@ -30,7 +30,7 @@ inline float fp16_to_float(uint16_t bits) {
 }
 
 /// Values from 65520 on become infinity; NaN stays a quiet NaN with its sign.
-inline uint16_t float_to_fp16(float value) {
+constexpr uint16_t float_to_fp16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000U);
   const uint32_t magnitude = bits & 0x7FFFFFFFU;
@@ -46,19 +46,19 @@ inline uint16_t float_to_fp16(float value) {
 }
 
 /// OCP E4M3 (bias 7, no infinities, NaN at 0x7f and 0xff). Exact.
-inline float f8_e4m3_to_float(uint8_t bits) {
+constexpr float f8_e4m3_to_float(uint8_t bits) {
   const uint32_t sign = (uint32_t{bits} & 0x80U) << 24;
   const uint32_t magnitude = uint32_t{bits} & 0x7FU;
   if (magnitude == 0x7FU) return std::bit_cast<float>(sign | 0x7FC00000U);
   if (magnitude < 8U) {
-    const float value = static_cast<float>(magnitude) * 0x1p-9F;
+    const float value = static_cast<float>(magnitude) * (1.0F / 512.0F);
     return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(value));
   }
   return std::bit_cast<float>(sign | ((magnitude << 20) + (120U << 23)));
 }
 
 /// Saturates at +-448 (the format has no infinities); NaN stays NaN.
-inline uint8_t float_to_f8_e4m3(float value) {
+constexpr uint8_t float_to_f8_e4m3(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   const auto sign = static_cast<uint8_t>((bits >> 24) & 0x80U);
   const uint32_t magnitude = bits & 0x7FFFFFFFU;
@@ -74,17 +74,17 @@ inline uint8_t float_to_f8_e4m3(float value) {
 }
 
 /// E5M2 is the upper half of an fp16. Exact.
-inline float f8_e5m2_to_float(uint8_t bits) { return fp16_to_float(static_cast<uint16_t>(bits << 8)); }
+constexpr float f8_e5m2_to_float(uint8_t bits) { return fp16_to_float(static_cast<uint16_t>(bits << 8)); }
 
 /// Power-of-two scale 2^(bits - 127); 255 is NaN.
-inline float e8m0_to_float(uint8_t bits) {
+constexpr float e8m0_to_float(uint8_t bits) {
   if (bits == 0) return 0x1p-127F;
   if (bits == 255) return std::bit_cast<float>(0x7FC00000U);
   return std::bit_cast<float>(uint32_t{bits} << 23);
 }
 
 /// E2M1 code (bit 3 = sign): 0 0.5 1 1.5 2 3 4 6. Uses the low 4 bits. Exact.
-inline float e2m1_to_float(uint8_t code) {
+constexpr float e2m1_to_float(uint8_t code) {
   constexpr float kMagnitudes[8] = {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
   const float magnitude = kMagnitudes[code & 7U];
   return (code & 8U) != 0 ? -magnitude : magnitude;

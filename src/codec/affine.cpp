@@ -1,0 +1,149 @@
+// MLX's affine groups: w = scale * q + bias, q of 2 to 8 bits.
+//
+// A row is a little-endian bit stream: value k occupies bits k * bits to k * bits + bits - 1, bit 0 being the lowest of
+// byte 0. So 8 values lie in `bits` bytes for every width, and a group (32, 64 or 128 values) begins at a whole byte.
+#include <array>
+
+#include "codec/families.h"
+#include "tensor/float_convert.h"
+
+namespace mobilellm {
+namespace {
+
+constexpr int kMaxGroup = 128;
+
+// `n` values (a multiple of 8) from their bit stream.
+template <int bits>
+void unpack(const uint8_t* source, int n, uint8_t* out) {
+  if constexpr (bits == 8) {
+    std::memcpy(out, source, static_cast<size_t>(n));
+  } else if constexpr (bits == 4) {
+    for (int i = 0; i < n / 2; ++i) {
+      out[2 * i] = source[i] & 15U;
+      out[2 * i + 1] = static_cast<uint8_t>(source[i] >> 4);
+    }
+  } else if constexpr (bits == 2) {
+    for (int i = 0; i < n / 4; ++i) {
+      // Four copies of the byte, each shifted to its value.
+      const uint32_t copies = source[i] * 0x01010101U;
+      const uint32_t values =
+          (copies & 0x3U) | ((copies >> 2) & 0x300U) | ((copies >> 4) & 0x30000U) | ((copies >> 6) & 0x3000000U);
+      std::memcpy(out + 4 * i, &values, sizeof(values));
+    }
+  } else {
+    // 8 values of 3, 5 or 6 bits in one 64-bit word, spread to bytes by halving the fields three times.
+    constexpr uint64_t kPart1 = (uint64_t{1} << (4 * bits)) - 1;
+    constexpr uint64_t kPart2 = (uint64_t{1} << (2 * bits)) - 1;
+    constexpr uint64_t kPart3 = (uint64_t{1} << bits) - 1;
+    constexpr uint64_t kMask2 = kPart2 | (kPart2 << 32);
+    constexpr uint64_t kMask3 = kPart3 * 0x0001000100010001U;
+    for (int i = 0; i < n / 8; ++i) {
+      uint64_t word = 0;
+      std::memcpy(&word, source + i * bits, bits);
+      word = (word & kPart1) | ((word >> (4 * bits)) << 32);
+      word = (word & kMask2) | (((word >> (2 * bits)) & kMask2) << 16);
+      word = (word & kMask3) | (((word >> bits) & kMask3) << 8);
+      std::memcpy(out + 8 * i, &word, sizeof(word));
+    }
+  }
+}
+
+struct ScaleF32 {
+  using Stored = float;
+  static float decode(float value) { return value; }
+};
+struct ScaleF16 {
+  using Stored = uint16_t;
+  static float decode(uint16_t bits) { return fp16_to_float(bits); }
+};
+struct ScaleBF16 {
+  using Stored = uint16_t;
+  static float decode(uint16_t bits) { return bf16_to_float(bits); }
+};
+
+template <int bits, int group, typename Scale>
+void decode_groups(const uint8_t* source, const uint8_t* scales, const uint8_t* biases, int64_t n_groups, float* out) {
+  constexpr size_t kScaleBytes = sizeof(typename Scale::Stored);
+  alignas(64) uint8_t values[kMaxGroup];
+  for (int64_t g = 0; g < n_groups; ++g) {
+    const float scale = Scale::decode(load_le<typename Scale::Stored>(scales));
+    const float bias = Scale::decode(load_le<typename Scale::Stored>(biases));
+    unpack<bits>(source, group, values);
+    for (int i = 0; i < group; ++i) out[i] = scale * static_cast<float>(values[i]) + bias;
+    source += group * bits / 8;
+    scales += kScaleBytes;
+    biases += kScaleBytes;
+    out += group;
+  }
+}
+
+using DecodeGroups = void (*)(const uint8_t*, const uint8_t*, const uint8_t*, int64_t, float*);
+
+template <int bits, int group>
+DecodeGroups select_scale(DType scale_dtype) {
+  switch (scale_dtype) {
+    case DType::kF16:
+      return decode_groups<bits, group, ScaleF16>;
+    case DType::kBF16:
+      return decode_groups<bits, group, ScaleBF16>;
+    default:
+      return decode_groups<bits, group, ScaleF32>;
+  }
+}
+
+template <int bits>
+DecodeGroups select_group(int group_size, DType scale_dtype) {
+  switch (group_size) {
+    case 32:
+      return select_scale<bits, 32>(scale_dtype);
+    case 64:
+      return select_scale<bits, 64>(scale_dtype);
+    default:
+      return select_scale<bits, 128>(scale_dtype);
+  }
+}
+
+DecodeGroups select(int bits, int group_size, DType scale_dtype) {
+  switch (bits) {
+    case 2:
+      return select_group<2>(group_size, scale_dtype);
+    case 3:
+      return select_group<3>(group_size, scale_dtype);
+    case 4:
+      return select_group<4>(group_size, scale_dtype);
+    case 5:
+      return select_group<5>(group_size, scale_dtype);
+    case 6:
+      return select_group<6>(group_size, scale_dtype);
+    default:
+      return select_group<8>(group_size, scale_dtype);
+  }
+}
+
+class AffineCodec final : public Codec {
+ public:
+  const char* name() const override { return "affine"; }
+  int64_t block_values(const StoredMatrix& matrix) const override { return matrix.group_size; }
+  void decode_rows(const StoredMatrix& matrix, int64_t row_begin, int64_t row_end, float* out) const override {
+    const int64_t row_groups = matrix.cols / matrix.group_size;
+    const int64_t first = row_begin * row_groups;
+    const int64_t scale_bytes = static_cast<int64_t>(dtype_info(matrix.scale_dtype).block_bytes);
+    const DecodeGroups decode = select(matrix.bits, matrix.group_size, matrix.scale_dtype);
+    decode(byte_pointer(matrix.data) + row_begin * (matrix.cols * matrix.bits / 8),
+           byte_pointer(matrix.scales) + first * scale_bytes, byte_pointer(matrix.biases) + first * scale_bytes,
+           (row_end - row_begin) * row_groups, out);
+  }
+};
+
+const AffineCodec kAffineCodec;
+
+}  // namespace
+
+const Codec* affine_codec() { return &kAffineCodec; }
+
+std::span<const Codec* const> affine_codecs() {
+  static constexpr std::array<const Codec*, 1> kCodecs = {&kAffineCodec};
+  return kCodecs;
+}
+
+}  // namespace mobilellm

@@ -1,0 +1,54 @@
+/// What the family files give to registry.cpp, and the frame that block formats share.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+#include "codec/codec.h"
+
+namespace mobilellm {
+
+std::span<const Codec* const> plain_codecs();
+std::span<const Codec* const> affine_codecs();
+std::span<const Codec* const> gguf_legacy_codecs();
+std::span<const Codec* const> gguf_k_codecs();
+std::span<const Codec* const> mx_codecs();
+
+/// The codecs of packed groups, which no DType names.
+const Codec* affine_codec();
+const Codec* mx_packed_codec(QuantMode mode);
+
+/// Little-endian load from any address.
+template <typename T>
+inline T load_le(const uint8_t* source) {
+  T value;
+  std::memcpy(&value, source, sizeof(T));
+  return value;
+}
+
+inline const uint8_t* byte_pointer(std::span<const std::byte> bytes) {
+  return reinterpret_cast<const uint8_t*>(bytes.data());
+}
+
+/// Codec of a GGUF block type. `Block` has kName, kDType and `static void decode(const uint8_t* block, float* out)`,
+/// which writes the values of one block. Rows are whole blocks without padding, so a range of rows is one run of
+/// blocks.
+template <typename Block>
+class BlockCodec final : public Codec {
+ public:
+  const char* name() const override { return Block::kName; }
+  int64_t block_values(const StoredMatrix& /*matrix*/) const override { return Block::kValues; }
+  void decode_rows(const StoredMatrix& matrix, int64_t row_begin, int64_t row_end, float* out) const override {
+    const int64_t row_blocks = matrix.cols / Block::kValues;
+    const int64_t n_blocks = (row_end - row_begin) * row_blocks;
+    const uint8_t* block = byte_pointer(matrix.data) + row_begin * row_blocks * Block::kBytes;
+    for (int64_t i = 0; i < n_blocks; ++i) {
+      Block::decode(block, out);
+      block += Block::kBytes;
+      out += Block::kValues;
+    }
+  }
+};
+
+}  // namespace mobilellm

@@ -1,0 +1,224 @@
+// GGUF's super-blocks of 256 values (K-quants, IQ4_XS) and the table type IQ4_NL.
+//
+// A super-block has one or two fp16 scales (d, dmin) and a small integer scale (and minimum) per sub-block of 16 or 32
+// values. The layouts, field by field:
+//   Q2_K: scales[16] qs[64] d dmin             q 0..3    d * (scale & 15) * q - dmin * (scale >> 4)     sub-blocks of
+//   16 Q3_K: hmask[32] qs[64] scales[12] d        q -4..3   d * (scale - 32) * q                          sub-blocks of
+//   16 Q4_K: d dmin scales[12] qs[128]            q 0..15   d * scale * q - dmin * min                    sub-blocks of
+//   32 Q5_K: d dmin scales[12] qh[32] qs[128]     q 0..31   d * scale * q - dmin * min                    sub-blocks of
+//   32 Q6_K: ql[128] qh[64] scales[16] d          q -32..31 d * scale * q                                 sub-blocks of
+//   16 IQ4_XS: d scales_h[2] scales_l[4] qs[128]  table     d * (scale - 32) * table[q]                   sub-blocks of
+//   32 IQ4_NL: d qs[16]                           table     d * table[q]                                  32 values
+// Each decoder first unpacks the bits to bytes and then scales them: both loops vectorise.
+#include <array>
+
+#include "codec/families.h"
+#include "tensor/float_convert.h"
+
+namespace mobilellm {
+namespace {
+
+constexpr int64_t kSuperBlock = 256;
+
+float load_fp16(const uint8_t* source) { return fp16_to_float(load_le<uint16_t>(source)); }
+
+// out = d * q - m over one sub-block.
+template <int n>
+void scale_and_subtract(const uint8_t* values, float d, float m, float* out) {
+  for (int i = 0; i < n; ++i) out[i] = d * static_cast<float>(values[i]) - m;
+}
+
+template <int n>
+void scale_signed(const int8_t* values, float d, float* out) {
+  for (int i = 0; i < n; ++i) out[i] = d * static_cast<float>(values[i]);
+}
+
+// 2-bit values of Q2_K and Q3_K: bytes 0..31 of qs hold values 0..127 (value 32 * s + i in bits 2s of byte i), bytes
+// 32..63 the other half.
+void unpack_2_bits(const uint8_t* qs, uint8_t* values) {
+  for (int half = 0; half < 2; ++half) {
+    for (int s = 0; s < 4; ++s) {
+      for (int i = 0; i < 32; ++i) values[128 * half + 32 * s + i] = (qs[32 * half + i] >> (2 * s)) & 3U;
+    }
+  }
+}
+
+// 6-bit scales and minima of Q4_K and Q5_K: 8 of each in 12 bytes.
+void unpack_k4_scales(const uint8_t* packed, uint8_t* scales, uint8_t* mins) {
+  for (int i = 0; i < 4; ++i) {
+    scales[i] = packed[i] & 63U;
+    mins[i] = packed[i + 4] & 63U;
+    scales[i + 4] = static_cast<uint8_t>((packed[i + 8] & 15U) | ((packed[i] >> 6) << 4));
+    mins[i + 4] = static_cast<uint8_t>((packed[i + 8] >> 4) | ((packed[i + 4] >> 6) << 4));
+  }
+}
+
+// 4-bit values of Q4_K and Q5_K: 32 bytes hold values 64 k + i in the low and 64 k + 32 + i in the high nibbles.
+void unpack_nibbles(const uint8_t* qs, uint8_t* values) {
+  for (int k = 0; k < 4; ++k) {
+    for (int i = 0; i < 32; ++i) {
+      values[64 * k + i] = qs[32 * k + i] & 15U;
+      values[64 * k + 32 + i] = static_cast<uint8_t>(qs[32 * k + i] >> 4);
+    }
+  }
+}
+
+void scale_k4(const uint8_t* values, const uint8_t* packed_scales, float d, float dmin, float* out) {
+  uint8_t scales[8];
+  uint8_t mins[8];
+  unpack_k4_scales(packed_scales, scales, mins);
+  for (int s = 0; s < 8; ++s) {
+    scale_and_subtract<32>(values + 32 * s, d * static_cast<float>(scales[s]), dmin * static_cast<float>(mins[s]),
+                           out + 32 * s);
+  }
+}
+
+struct Q2_K {
+  static constexpr const char* kName = "q2_k";
+  static constexpr int64_t kValues = kSuperBlock;
+  static constexpr int64_t kBytes = 84;
+  static void decode(const uint8_t* block, float* out) {
+    alignas(64) uint8_t values[kValues];
+    unpack_2_bits(block + 16, values);
+    const float d = load_fp16(block + 80);
+    const float dmin = load_fp16(block + 82);
+    for (int s = 0; s < 16; ++s) {
+      scale_and_subtract<16>(values + 16 * s, d * static_cast<float>(block[s] & 15U),
+                             dmin * static_cast<float>(block[s] >> 4), out + 16 * s);
+    }
+  }
+};
+
+struct Q3_K {
+  static constexpr const char* kName = "q3_k";
+  static constexpr int64_t kValues = kSuperBlock;
+  static constexpr int64_t kBytes = 110;
+  static void decode(const uint8_t* block, float* out) {
+    alignas(64) uint8_t values[kValues];
+    alignas(64) int8_t centered[kValues];
+    unpack_2_bits(block + 32, values);
+    // Bit k of hmask[i] belongs to value 32 k + i; a clear bit subtracts 4.
+    for (int k = 0; k < 8; ++k) {
+      for (int i = 0; i < 32; ++i) {
+        const auto high = static_cast<uint8_t>(((block[i] >> k) & 1U) << 2);
+        centered[32 * k + i] = static_cast<int8_t>(values[32 * k + i] + high - 4);
+      }
+    }
+    // 16 scales of 6 bits: low nibbles in bytes 0..7, the upper two bits in bytes 8..11.
+    const uint8_t* packed = block + 96;
+    const float d = load_fp16(block + 108);
+    for (int s = 0; s < 16; ++s) {
+      const unsigned low = (packed[s % 8] >> (4 * (s / 8))) & 15U;
+      const unsigned high = (packed[8 + s % 4] >> (2 * (s / 4))) & 3U;
+      const int scale = static_cast<int>(low | (high << 4)) - 32;
+      scale_signed<16>(centered + 16 * s, d * static_cast<float>(scale), out + 16 * s);
+    }
+  }
+};
+
+struct Q4_K {
+  static constexpr const char* kName = "q4_k";
+  static constexpr int64_t kValues = kSuperBlock;
+  static constexpr int64_t kBytes = 144;
+  static void decode(const uint8_t* block, float* out) {
+    alignas(64) uint8_t values[kValues];
+    unpack_nibbles(block + 16, values);
+    scale_k4(values, block + 4, load_fp16(block), load_fp16(block + 2), out);
+  }
+};
+
+struct Q5_K {
+  static constexpr const char* kName = "q5_k";
+  static constexpr int64_t kValues = kSuperBlock;
+  static constexpr int64_t kBytes = 176;
+  static void decode(const uint8_t* block, float* out) {
+    alignas(64) uint8_t values[kValues];
+    unpack_nibbles(block + 48, values);
+    // Bit k of qh[i] is the fifth bit of value 32 k + i.
+    const uint8_t* qh = block + 16;
+    for (int k = 0; k < 8; ++k) {
+      for (int i = 0; i < 32; ++i) {
+        values[32 * k + i] = static_cast<uint8_t>(values[32 * k + i] | (((qh[i] >> k) & 1U) << 4));
+      }
+    }
+    scale_k4(values, block + 4, load_fp16(block), load_fp16(block + 2), out);
+  }
+};
+
+struct Q6_K {
+  static constexpr const char* kName = "q6_k";
+  static constexpr int64_t kValues = kSuperBlock;
+  static constexpr int64_t kBytes = 210;
+  static void decode(const uint8_t* block, float* out) {
+    alignas(64) int8_t values[kValues];
+    for (int half = 0; half < 2; ++half) {
+      const uint8_t* ql = block + 64 * half;
+      const uint8_t* qh = block + 128 + 32 * half;
+      int8_t* v = values + 128 * half;
+      for (int i = 0; i < 32; ++i) {
+        v[i] = static_cast<int8_t>(((ql[i] & 15U) | ((qh[i] & 3U) << 4)) - 32);
+        v[i + 32] = static_cast<int8_t>(((ql[i + 32] & 15U) | (((qh[i] >> 2) & 3U) << 4)) - 32);
+        v[i + 64] = static_cast<int8_t>(((ql[i] >> 4) | (((qh[i] >> 4) & 3U) << 4)) - 32);
+        v[i + 96] = static_cast<int8_t>(((ql[i + 32] >> 4) | ((qh[i] >> 6) << 4)) - 32);
+      }
+    }
+    const float d = load_fp16(block + 208);
+    for (int s = 0; s < 16; ++s) {
+      const auto scale = static_cast<float>(static_cast<int8_t>(block[192 + s]));
+      scale_signed<16>(values + 16 * s, d * scale, out + 16 * s);
+    }
+  }
+};
+
+// The 16 levels of the non-linear 4-bit types.
+constexpr float kLevels[16] = {-127.0F, -104.0F, -83.0F, -65.0F, -49.0F, -35.0F, -22.0F, -10.0F,
+                               1.0F,    13.0F,   25.0F,  38.0F,  53.0F,  69.0F,  89.0F,  113.0F};
+
+// 32 values: 0..15 in the low nibbles of 16 bytes, 16..31 in the high ones.
+void decode_levels(const uint8_t* qs, float d, float* out) {
+  for (int i = 0; i < 16; ++i) {
+    out[i] = d * kLevels[qs[i] & 15U];
+    out[i + 16] = d * kLevels[qs[i] >> 4];
+  }
+}
+
+struct IQ4_NL {
+  static constexpr const char* kName = "iq4_nl";
+  static constexpr int64_t kValues = 32;
+  static constexpr int64_t kBytes = 18;
+  static void decode(const uint8_t* block, float* out) { decode_levels(block + 2, load_fp16(block), out); }
+};
+
+struct IQ4_XS {
+  static constexpr const char* kName = "iq4_xs";
+  static constexpr int64_t kValues = kSuperBlock;
+  static constexpr int64_t kBytes = 136;
+  static void decode(const uint8_t* block, float* out) {
+    const float d = load_fp16(block);
+    const unsigned scales_h = load_le<uint16_t>(block + 2);
+    for (int s = 0; s < 8; ++s) {
+      const unsigned low = (block[4 + s / 2] >> (4 * (s % 2))) & 15U;
+      const unsigned high = (scales_h >> (2 * s)) & 3U;
+      const int scale = static_cast<int>(low | (high << 4)) - 32;
+      decode_levels(block + 8 + 16 * s, d * static_cast<float>(scale), out + 32 * s);
+    }
+  }
+};
+
+const BlockCodec<Q2_K> kQ2_KCodec;
+const BlockCodec<Q3_K> kQ3_KCodec;
+const BlockCodec<Q4_K> kQ4_KCodec;
+const BlockCodec<Q5_K> kQ5_KCodec;
+const BlockCodec<Q6_K> kQ6_KCodec;
+const BlockCodec<IQ4_NL> kIQ4_NLCodec;
+const BlockCodec<IQ4_XS> kIQ4_XSCodec;
+
+}  // namespace
+
+std::span<const Codec* const> gguf_k_codecs() {
+  static constexpr std::array<const Codec*, 7> kCodecs = {&kQ2_KCodec, &kQ3_KCodec,   &kQ4_KCodec,  &kQ5_KCodec,
+                                                          &kQ6_KCodec, &kIQ4_NLCodec, &kIQ4_XSCodec};
+  return kCodecs;
+}
+
+}  // namespace mobilellm

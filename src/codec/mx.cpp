@@ -1,0 +1,134 @@
+// Small floats with one scale per group: GGUF's MXFP4 blocks and MLX's mxfp4, nvfp4 and mxfp8.
+//
+//   GGUF MXFP4: scale[1] (E8M0), qs[16]: 32 E2M1 codes, values 0..15 in the low nibbles, 16..31 in the high ones
+//   mxfp4: groups of 32 E2M1 codes, low nibble first; scale E8M0
+//   nvfp4: groups of 16 E2M1 codes, low nibble first; scale E4M3
+//   mxfp8: groups of 32 E4M3 codes; scale E8M0
+#include <array>
+
+#include "base/error.h"
+#include "codec/families.h"
+#include "tensor/float_convert.h"
+
+namespace mobilellm {
+namespace {
+
+constexpr std::array<float, 16> make_e2m1_table() {
+  std::array<float, 16> table{};
+  for (unsigned code = 0; code < 16; ++code) table[code] = e2m1_to_float(static_cast<uint8_t>(code));
+  return table;
+}
+
+// Both values of a byte of E2M1 codes, so that one load serves two outputs.
+constexpr std::array<float, 512> make_e2m1_pair_table() {
+  std::array<float, 512> table{};
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    table[2 * byte] = e2m1_to_float(static_cast<uint8_t>(byte & 15U));
+    table[2 * byte + 1] = e2m1_to_float(static_cast<uint8_t>(byte >> 4));
+  }
+  return table;
+}
+
+constexpr std::array<float, 256> make_e4m3_table() {
+  std::array<float, 256> table{};
+  for (unsigned code = 0; code < 256; ++code) table[code] = f8_e4m3_to_float(static_cast<uint8_t>(code));
+  return table;
+}
+
+constexpr std::array<float, 16> kE2M1 = make_e2m1_table();
+constexpr std::array<float, 512> kE2M1Pairs = make_e2m1_pair_table();
+constexpr std::array<float, 256> kE4M3 = make_e4m3_table();
+
+struct MXFP4 {
+  static constexpr const char* kName = "mxfp4_gguf";
+  static constexpr int64_t kValues = 32;
+  static constexpr int64_t kBytes = 17;
+  static void decode(const uint8_t* block, float* out) {
+    const float scale = e8m0_to_float(block[0]);
+    for (int i = 0; i < 16; ++i) {
+      out[i] = scale * kE2M1[block[1 + i] & 15U];
+      out[i + 16] = scale * kE2M1[block[1 + i] >> 4];
+    }
+  }
+};
+
+struct Mxfp4Group {
+  static constexpr const char* kName = "mxfp4";
+  static constexpr int64_t kValues = 32;
+  static constexpr int64_t kBytes = 16;
+  static void decode(const uint8_t* codes, uint8_t scale_bits, float* out) {
+    const float scale = e8m0_to_float(scale_bits);
+    for (int i = 0; i < kBytes; ++i) {
+      out[2 * i] = scale * kE2M1Pairs[2U * codes[i]];
+      out[2 * i + 1] = scale * kE2M1Pairs[2U * codes[i] + 1U];
+    }
+  }
+};
+
+struct Nvfp4Group {
+  static constexpr const char* kName = "nvfp4";
+  static constexpr int64_t kValues = 16;
+  static constexpr int64_t kBytes = 8;
+  static void decode(const uint8_t* codes, uint8_t scale_bits, float* out) {
+    const float scale = kE4M3[scale_bits];
+    for (int i = 0; i < kBytes; ++i) {
+      out[2 * i] = scale * kE2M1Pairs[2U * codes[i]];
+      out[2 * i + 1] = scale * kE2M1Pairs[2U * codes[i] + 1U];
+    }
+  }
+};
+
+struct Mxfp8Group {
+  static constexpr const char* kName = "mxfp8";
+  static constexpr int64_t kValues = 32;
+  static constexpr int64_t kBytes = 32;
+  static void decode(const uint8_t* codes, uint8_t scale_bits, float* out) {
+    const float scale = e8m0_to_float(scale_bits);
+    for (int i = 0; i < kValues; ++i) out[i] = scale * kE4M3[codes[i]];
+  }
+};
+
+template <typename Group>
+class PackedCodec final : public Codec {
+ public:
+  const char* name() const override { return Group::kName; }
+  int64_t block_values(const StoredMatrix& /*matrix*/) const override { return Group::kValues; }
+  void decode_rows(const StoredMatrix& matrix, int64_t row_begin, int64_t row_end, float* out) const override {
+    const int64_t row_groups = matrix.cols / Group::kValues;
+    const int64_t first = row_begin * row_groups;
+    const int64_t n_groups = (row_end - row_begin) * row_groups;
+    const uint8_t* codes = byte_pointer(matrix.data) + first * Group::kBytes;
+    const uint8_t* scales = byte_pointer(matrix.scales) + first;
+    for (int64_t g = 0; g < n_groups; ++g) {
+      Group::decode(codes + g * Group::kBytes, scales[g], out + g * Group::kValues);
+    }
+  }
+};
+
+const BlockCodec<MXFP4> kGgufMxfp4Codec;
+const PackedCodec<Mxfp4Group> kMxfp4Codec;
+const PackedCodec<Nvfp4Group> kNvfp4Codec;
+const PackedCodec<Mxfp8Group> kMxfp8Codec;
+
+}  // namespace
+
+const Codec* mx_packed_codec(QuantMode mode) {
+  switch (mode) {
+    case QuantMode::kMxfp4:
+      return &kMxfp4Codec;
+    case QuantMode::kNvfp4:
+      return &kNvfp4Codec;
+    case QuantMode::kMxfp8:
+      return &kMxfp8Codec;
+    case QuantMode::kAffine:
+      break;
+  }
+  fail(ErrorCode::kInvalidArgument, "[codec] mode: got {}, expected mxfp4, nvfp4 or mxfp8", quant_mode_name(mode));
+}
+
+std::span<const Codec* const> mx_codecs() {
+  static constexpr std::array<const Codec*, 4> kCodecs = {&kGgufMxfp4Codec, &kMxfp4Codec, &kNvfp4Codec, &kMxfp8Codec};
+  return kCodecs;
+}
+
+}  // namespace mobilellm

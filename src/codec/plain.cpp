@@ -1,0 +1,74 @@
+// Scalar floating types: one number after another.
+#include <array>
+
+#include "codec/families.h"
+#include "tensor/float_convert.h"
+
+namespace mobilellm {
+namespace {
+
+struct F32 {
+  static constexpr const char* kName = "f32";
+  using Stored = float;
+  static float decode(float value) { return value; }
+};
+
+struct F16 {
+  static constexpr const char* kName = "f16";
+  using Stored = uint16_t;
+  static float decode(uint16_t bits) { return fp16_to_float(bits); }
+};
+
+struct BF16 {
+  static constexpr const char* kName = "bf16";
+  using Stored = uint16_t;
+  static float decode(uint16_t bits) { return bf16_to_float(bits); }
+};
+
+struct F64 {
+  static constexpr const char* kName = "f64";
+  using Stored = double;
+  static float decode(double value) { return static_cast<float>(value); }
+};
+
+struct F8E4M3 {
+  static constexpr const char* kName = "f8_e4m3";
+  using Stored = uint8_t;
+  static float decode(uint8_t bits) { return f8_e4m3_to_float(bits); }
+};
+
+struct F8E5M2 {
+  static constexpr const char* kName = "f8_e5m2";
+  using Stored = uint8_t;
+  static float decode(uint8_t bits) { return f8_e5m2_to_float(bits); }
+};
+
+template <typename Scalar>
+class PlainCodec final : public Codec {
+ public:
+  const char* name() const override { return Scalar::kName; }
+  int64_t block_values(const StoredMatrix& /*matrix*/) const override { return 1; }
+  void decode_rows(const StoredMatrix& matrix, int64_t row_begin, int64_t row_end, float* out) const override {
+    using Stored = typename Scalar::Stored;
+    const int64_t n = (row_end - row_begin) * matrix.cols;
+    const uint8_t* source = byte_pointer(matrix.data) + row_begin * matrix.cols * int64_t{sizeof(Stored)};
+    for (int64_t i = 0; i < n; ++i) out[i] = Scalar::decode(load_le<Stored>(source + i * int64_t{sizeof(Stored)}));
+  }
+};
+
+const PlainCodec<F32> kF32Codec;
+const PlainCodec<F16> kF16Codec;
+const PlainCodec<BF16> kBF16Codec;
+const PlainCodec<F64> kF64Codec;
+const PlainCodec<F8E4M3> kF8E4M3Codec;
+const PlainCodec<F8E5M2> kF8E5M2Codec;
+
+}  // namespace
+
+std::span<const Codec* const> plain_codecs() {
+  static constexpr std::array<const Codec*, 6> kCodecs = {&kF32Codec, &kF16Codec,    &kBF16Codec,
+                                                          &kF64Codec, &kF8E4M3Codec, &kF8E5M2Codec};
+  return kCodecs;
+}
+
+}  // namespace mobilellm
