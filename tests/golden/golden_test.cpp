@@ -1,0 +1,297 @@
+// Whole models against the reference implementation: logits at every position in every chunking, hidden states, greedy
+// tokens, log-likelihoods; and bit-identity across threads, chunkings and batches.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "base/files.h"
+#include "codec/codec.h"
+#include "golden_model.h"
+
+namespace mobilellm {
+namespace {
+
+/// Tolerances from the READMEs beside the data: the distance between two f32 implementations, with room.
+constexpr double kLogitTolerance = 2e-4;
+constexpr double kDualBranchTolerance = 1e-4;
+constexpr double kHiddenTolerance = 1e-4;
+constexpr double kLogProbTolerance = 2e-4;
+
+struct Case {
+  std::string name;    ///< For test names.
+  std::string path;    ///< Of the model, below tests/golden.
+  std::string golden;  ///< Of the golden tensors.
+  double tolerance = kLogitTolerance;
+};
+
+void PrintTo(const Case& model, std::ostream* out) { *out << model.path; }
+
+std::string case_name(const testing::TestParamInfo<Case>& info) { return info.param.name; }
+
+std::string test_name(std::string name) {
+  for (char& c : name) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
+  }
+  return name;
+}
+
+/// Folders with prompts, hidden states and greedy runs.
+std::vector<Case> float_cases() {
+  std::vector<Case> cases;
+  for (const std::string& name : list_golden("models", "/")) {
+    cases.push_back({test_name(name), "models/" + name, "models/" + name + "/golden.safetensors"});
+  }
+  for (const std::string& name : list_golden("dual_branch", "/")) {
+    cases.push_back({"dual_" + test_name(name), "dual_branch/" + name, "dual_branch/" + name + "/golden.safetensors",
+                     kDualBranchTolerance});
+  }
+  return cases;
+}
+
+/// Quantized files with one prompt and logits of a float64 pass over the dequantized weights.
+std::vector<Case> quantized_cases() {
+  std::vector<Case> cases;
+  for (const std::string& name : list_golden("mlx", "/")) {
+    cases.push_back({"mlx_" + test_name(name), "mlx/" + name, "mlx/" + name + "/golden.safetensors"});
+  }
+  for (const std::string& name : list_golden("gguf", ".gguf")) {
+    cases.push_back({"gguf_" + test_name(name), "gguf/" + name + ".gguf", "gguf/" + name + ".golden.safetensors"});
+  }
+  return cases;
+}
+
+std::vector<Case> all_cases() {
+  std::vector<Case> cases = float_cases();
+  const std::vector<Case> quantized = quantized_cases();
+  cases.insert(cases.end(), quantized.begin(), quantized.end());
+  return cases;
+}
+
+bool is_bit_identical(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+void expect_close(std::span<const float> got, const TensorView& expected, double tolerance, const std::string& what) {
+  const std::vector<float> values = decode_tensor(expected);
+  ASSERT_EQ(got.size(), values.size()) << what;
+  const Difference worst = max_difference(got, values);
+  const auto width = static_cast<size_t>(expected.shape.back());
+  EXPECT_LE(worst.value, tolerance) << what << ": position " << worst.index / width << ", column "
+                                    << worst.index % width << ": got " << got[worst.index] << ", expected "
+                                    << values[worst.index];
+}
+
+constexpr size_t kChunks[] = {0, 1, 5, 64};
+
+class FloatModel : public testing::TestWithParam<Case> {};
+
+TEST_P(FloatModel, GivesTheLogitsOfEveryPromptInEveryChunking) {
+  GoldenModel model(golden_path(GetParam().path));
+  const auto golden = open_safetensors(golden_path(GetParam().golden));
+  int n_prompts = 0;
+  while (golden->find(fmt::format("prompt{}.logits", n_prompts)) != nullptr) {
+    const std::vector<int32_t> ids = read_ids(*golden, fmt::format("prompt{}.input_ids", n_prompts));
+    const TensorView& expected = golden->get(fmt::format("prompt{}.logits", n_prompts));
+    for (const size_t chunk : kChunks) {
+      expect_close(model.logits(ids, chunk), expected, GetParam().tolerance,
+                   fmt::format("prompt {} in chunks of {}", n_prompts, chunk));
+    }
+    ++n_prompts;
+  }
+  EXPECT_GE(n_prompts, 2);
+}
+
+TEST_P(FloatModel, GivesTheHiddenStatesOfEveryLayer) {
+  GoldenModel model(golden_path(GetParam().path));
+  const auto golden = open_safetensors(golden_path(GetParam().golden));
+  const int n_layers = model.loaded().spec.n_layers();
+  std::vector<std::vector<float>> hidden(static_cast<size_t>(n_layers) + 2);
+  model.runner().set_hidden_observer([&](int index, std::span<const float> values) {
+    std::vector<float>& state = hidden.at(static_cast<size_t>(index));
+    state.insert(state.end(), values.begin(), values.end());
+  });
+  model.logits(read_ids(*golden, "prompt1.input_ids"));
+  for (int i = 0; i <= n_layers; ++i) {
+    expect_close(hidden[static_cast<size_t>(i)], golden->get(fmt::format("prompt1.hidden.{}", i)), kHiddenTolerance,
+                 fmt::format("hidden state {}", i));
+  }
+  const TensorView* final_norm = golden->find("prompt1.final_norm");
+  if (final_norm != nullptr) expect_close(hidden.back(), *final_norm, kHiddenTolerance, "final norm");
+}
+
+TEST_P(FloatModel, ContinuesGreedilyAsTheReference) {
+  GoldenModel model(golden_path(GetParam().path));
+  const auto golden = open_safetensors(golden_path(GetParam().golden));
+  const std::string prompt = golden->find("greedy.prompt_ids") != nullptr ? "greedy.prompt_ids" : "prompt0.input_ids";
+  const std::vector<int32_t> expected = read_ids(*golden, "greedy.ids");
+  EXPECT_EQ(model.greedy(read_ids(*golden, prompt), expected.size()), expected);
+}
+
+TEST_P(FloatModel, GivesTheLogLikelihoods) {
+  const std::string path = golden_path(GetParam().path) + "/golden.json";
+  if (!file_exists(path)) GTEST_SKIP() << "this folder has no log-likelihoods";
+  GoldenModel model(golden_path(GetParam().path));
+  const Json golden = Json::parse_file(path);
+  for (const Json& item : golden.find("loglikelihood")->as_array()) {
+    const std::vector<double> expected = to_numbers(*item.find("logprobs"));
+    const std::vector<int32_t> context = to_ids(*item.find("context"));
+    const std::vector<int32_t> continuation = to_ids(*item.find("continuation"));
+    const std::vector<double> got = model.log_probabilities(context, continuation);
+    ASSERT_EQ(got.size(), expected.size());
+    double sum = 0;
+    for (size_t i = 0; i < got.size(); ++i) {
+      EXPECT_NEAR(got[i], expected[i], kLogProbTolerance) << "token " << i;
+      sum += got[i];
+    }
+    EXPECT_NEAR(sum, item.find("sum")->as_double(), kLogProbTolerance * static_cast<double>(got.size()));
+    EXPECT_EQ(model.greedy(context, continuation.size()) == continuation, item.find("is_greedy")->as_bool());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, FloatModel, testing::ValuesIn(float_cases()), case_name);
+
+class QuantizedModel : public testing::TestWithParam<Case> {};
+
+TEST_P(QuantizedModel, GivesTheLogitsOfItsDequantizedWeights) {
+  GoldenModel model(golden_path(GetParam().path));
+  const auto golden = open_safetensors(golden_path(GetParam().golden));
+  const std::vector<int32_t> ids = read_ids(*golden, "input_ids");
+  for (const size_t chunk : kChunks) {
+    expect_close(model.logits(ids, chunk), golden->get("logits_ref"), GetParam().tolerance,
+                 fmt::format("chunks of {}", chunk));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, QuantizedModel, testing::ValuesIn(quantized_cases()), case_name);
+
+/// A reproducible prompt that is long enough for several pages and chunks.
+std::vector<int32_t> make_prompt(size_t n, size_t vocab_size, uint32_t seed) {
+  std::vector<int32_t> ids;
+  uint32_t state = seed;
+  for (size_t i = 0; i < n; ++i) {
+    state = state * 1664525U + 1013904223U;
+    ids.push_back(static_cast<int32_t>((state >> 8) % vocab_size));
+  }
+  return ids;
+}
+
+class AnyModel : public testing::TestWithParam<Case> {};
+
+TEST_P(AnyModel, GivesIdenticalBitsForAnyThreadsChunksAndBatch) {
+  constexpr size_t kLength = 83;
+  std::vector<float> reference;
+  for (const int n_threads : {1, 2, 3}) {
+    GoldenModel model(golden_path(GetParam().path), n_threads);
+    const std::vector<int32_t> ids = make_prompt(kLength, model.vocab_size(), 7);
+    for (const size_t chunk : {0, 1, 3, 16, 64}) {
+      const std::vector<float> logits = model.logits(ids, chunk);
+      if (reference.empty()) reference = logits;
+      EXPECT_TRUE(is_bit_identical(logits, reference)) << n_threads << " threads, chunks of " << chunk;
+    }
+
+    // The same prompt among others, which come and go and are at other positions, before and after it in the batch.
+    GoldenSequence before = model.start(make_prompt(90, model.vocab_size(), 1));
+    GoldenSequence main = model.start(ids);
+    GoldenSequence after = model.start(make_prompt(40, model.vocab_size(), 2));
+    const auto step = [&](std::vector<GoldenSequence*> sequences, std::vector<size_t> counts) {
+      model.feed(sequences, counts);
+    };
+    step({&before, &main}, {20, 7});
+    step({&main, &after}, {1, 13});
+    step({&before, &main, &after}, {1, 30, 1});
+    step({&after, &main, &before}, {17, 1, 31});
+    step({&main}, {19});
+    step({&before, &main}, {1, static_cast<size_t>(kLength) - 58});
+    EXPECT_TRUE(is_bit_identical(main.logits, reference)) << n_threads << " threads, in a batch";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, AnyModel, testing::ValuesIn(all_cases()), case_name);
+
+TEST(LargeVocabulary, GivesTheReferenceValuesAt128256Tokens) {
+  GoldenModel model(golden_path("e2e/r1_vocab128k"), 2);
+  const Json golden = Json::parse_file(golden_path("e2e/r1_vocab128k/golden.json"));
+  ASSERT_EQ(golden.as_array().size(), 3U);
+  for (const Json& item : golden.as_array()) {
+    const std::vector<int32_t> ids = to_ids(*item.find("ids"));
+    const std::vector<float> logits = model.logits(ids);
+    const auto row = [&](size_t i) {
+      return std::span<const float>(logits).subspan(i * model.vocab_size(), model.vocab_size());
+    };
+    const std::vector<double> sums = to_numbers(*item.find("logsumexp"));
+    const std::vector<double> targets = to_numbers(*item.find("target_logprobs"));
+    for (size_t i = 0; i < sums.size(); ++i) EXPECT_NEAR(log_sum_exp(row(i)), sums[i], kLogProbTolerance);
+    for (size_t i = 0; i < targets.size(); ++i) {
+      EXPECT_NEAR(log_probability(row(i), ids[i + 1]), targets[i], kLogProbTolerance);
+    }
+    const std::vector<int32_t> top_ids = to_ids(*item.find("last_top_ids"));
+    const std::vector<double> top_logits = to_numbers(*item.find("last_top_logits"));
+    for (size_t i = 0; i < top_ids.size(); ++i) {
+      EXPECT_NEAR(static_cast<double>(row(ids.size() - 1)[static_cast<size_t>(top_ids[i])]), top_logits[i],
+                  kLogitTolerance);
+    }
+    const std::vector<int32_t> greedy = to_ids(*item.find("greedy_ids"));
+    EXPECT_EQ(model.greedy(ids, greedy.size()), greedy);
+  }
+}
+
+std::vector<Json> read_json_lines(const std::string& path) {
+  std::vector<Json> lines;
+  const std::string text = read_file(path, size_t{16} << 20);
+  size_t begin = 0;
+  while (begin < text.size()) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    if (end > begin) lines.push_back(Json::parse(std::string_view(text).substr(begin, end - begin), path));
+    begin = end + 1;
+  }
+  return lines;
+}
+
+TEST(ChatModel, AnswersTheGoldenConversations) {
+  GoldenModel model(golden_path("e2e/r1_chat"));
+  const LoadedModel& loaded = model.loaded();
+  ASSERT_NE(loaded.tokenizer, nullptr);
+  ASSERT_NE(loaded.chat_template, nullptr);
+  EXPECT_THAT(loaded.spec.eos_ids, testing::UnorderedElementsAre(1001, 1008, 1009));
+  const std::vector<Json> lines = read_json_lines(golden_path("e2e/r1_chat/golden_chat.jsonl"));
+  ASSERT_FALSE(lines.empty());
+  for (const Json& line : lines) {
+    ChatTemplate::Inputs inputs;
+    inputs.messages = *line.find("messages");
+    inputs.bos_token = loaded.bos_token;
+    inputs.eos_token = loaded.eos_token;
+    const std::string prompt = loaded.chat_template->render(inputs);
+    EXPECT_EQ(prompt, line.find("prompt_text")->as_string());
+    const std::vector<int32_t> ids = loaded.tokenizer->encode(prompt);
+    EXPECT_EQ(ids, to_ids(*line.find("prompt_ids")));
+    const std::vector<int32_t> expected = to_ids(*line.find("output_ids"));
+    const std::vector<int32_t> output = model.greedy(ids, 48, loaded.spec.eos_ids);
+    EXPECT_EQ(output, expected);
+    EXPECT_EQ(loaded.tokenizer->decode(output, true), line.find("output_text")->as_string());
+  }
+}
+
+TEST(ChatModel, ScoresTexts) {
+  GoldenModel model(golden_path("e2e/r1_chat"));
+  const Json golden = Json::parse_file(golden_path("e2e/r1_chat/golden_scores.json"));
+  for (const Json& item : golden.find("loglikelihood")->as_array()) {
+    const std::vector<int32_t> context = to_ids(*item.find("context_ids"));
+    EXPECT_EQ(model.loaded().tokenizer->encode(item.find("context")->as_string(), {.add_special = true}), context);
+    const std::vector<double> got = model.log_probabilities(context, to_ids(*item.find("continuation_ids")));
+    const std::vector<double> expected = to_numbers(*item.find("logprobs"));
+    ASSERT_EQ(got.size(), expected.size());
+    for (size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], expected[i], kLogProbTolerance);
+  }
+  const Json& item = *golden.find("perplexity");
+  const std::vector<int32_t> ids = to_ids(*item.find("ids"));
+  double sum = 0;
+  for (const double value : model.log_probabilities({ids.begin(), ids.begin() + 1}, {ids.begin() + 1, ids.end()})) {
+    sum -= value;
+  }
+  const double perplexity = std::exp(sum / static_cast<double>(ids.size() - 1));
+  EXPECT_NEAR(perplexity / item.find("perplexity")->as_double(), 1.0, 1e-4);
+}
+
+}  // namespace
+}  // namespace mobilellm
