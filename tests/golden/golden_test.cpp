@@ -1,9 +1,14 @@
 // Whole models against the reference implementation: logits at every position in every chunking, hidden states, greedy
 // tokens, log-likelihoods; and bit-identity across threads, chunkings and batches.
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cctype>
+#include <cmath>
 #include <cstring>
+#include <ostream>
 
 #include "base/files.h"
 #include "codec/codec.h"
@@ -46,6 +51,13 @@ std::vector<Case> float_cases() {
     cases.push_back({"dual_" + test_name(name), "dual_branch/" + name, "dual_branch/" + name + "/golden.safetensors",
                      kDualBranchTolerance});
   }
+  return cases;
+}
+
+/// Those with log-likelihoods too.
+std::vector<Case> scored_cases() {
+  std::vector<Case> cases = float_cases();
+  std::erase_if(cases, [](const Case& model) { return !file_exists(golden_path(model.path) + "/golden.json"); });
   return cases;
 }
 
@@ -128,11 +140,11 @@ TEST_P(FloatModel, ContinuesGreedilyAsTheReference) {
   EXPECT_EQ(model.greedy(read_ids(*golden, prompt), expected.size()), expected);
 }
 
-TEST_P(FloatModel, GivesTheLogLikelihoods) {
-  const std::string path = golden_path(GetParam().path) + "/golden.json";
-  if (!file_exists(path)) GTEST_SKIP() << "this folder has no log-likelihoods";
+class ScoredModel : public testing::TestWithParam<Case> {};
+
+TEST_P(ScoredModel, GivesTheLogLikelihoods) {
   GoldenModel model(golden_path(GetParam().path));
-  const Json golden = Json::parse_file(path);
+  const Json golden = Json::parse_file(golden_path(GetParam().path) + "/golden.json");
   for (const Json& item : golden.find("loglikelihood")->as_array()) {
     const std::vector<double> expected = to_numbers(*item.find("logprobs"));
     const std::vector<int32_t> context = to_ids(*item.find("context"));
@@ -150,6 +162,7 @@ TEST_P(FloatModel, GivesTheLogLikelihoods) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, FloatModel, testing::ValuesIn(float_cases()), case_name);
+INSTANTIATE_TEST_SUITE_P(Golden, ScoredModel, testing::ValuesIn(scored_cases()), case_name);
 
 class QuantizedModel : public testing::TestWithParam<Case> {};
 
