@@ -31,6 +31,7 @@ struct SamplingParams {
   uint64_t seed = 0;
 
   bool is_greedy() const { return temperature == 0; }
+  bool operator==(const SamplingParams& other) const = default;
 };
 
 /// Throws kInvalidArgument naming the first field outside its range.

@@ -1,0 +1,81 @@
+// Messages, system text, template, prefill and encoding.
+#include "pipeline/prompt_builder.h"
+
+#include "base/error.h"
+
+namespace mobilellm {
+namespace {
+
+bool is_system_message(const Json& message) {
+  const Json* role = message.find("role");
+  return role != nullptr && role->is_string() && (role->as_string() == "system" || role->as_string() == "developer");
+}
+
+Json make_message(const char* role, const std::string& content) {
+  return Json::object().set("role", role).set("content", content);
+}
+
+Json make_messages(const GenerateRequest& request) {
+  Json::Array messages;
+  if (request.messages.is_array()) messages = request.messages.as_array();
+  if (messages.empty()) messages.push_back(make_message("user", request.prompt));
+  for (const Json& message : messages) {
+    if (!message.is_object()) {
+      fail(ErrorCode::kInvalidArgument, "[prompt] a message is {}, expected an object with role and content",
+           message.type_name());
+    }
+  }
+  const bool has_system = is_system_message(messages.front());
+  if (request.system) {
+    if (has_system) messages.erase(messages.begin());
+    messages.insert(messages.begin(), make_message("system", *request.system));
+  } else if (request.final_only && !has_system) {
+    messages.insert(messages.begin(), make_message("system", kFinalOnlySystem));
+  }
+  return messages;
+}
+
+}  // namespace
+
+Prompt build_prompt(const GenerateRequest& request, const Tokenizer* tokenizer, const ChatTemplate* template_or_null,
+                    const std::string& bos, const std::string& eos, int vocab_size) {
+  Prompt prompt;
+  if (!request.prompt_ids.empty()) {
+    prompt.ids = request.prompt_ids;
+    for (const int32_t id : prompt.ids) {
+      if (id < 0 || id >= vocab_size) {
+        fail(ErrorCode::kInvalidArgument, "[prompt] token id {} is outside the vocabulary of {}", id, vocab_size);
+      }
+    }
+    if (tokenizer != nullptr) prompt.text = tokenizer->decode(prompt.ids, false);
+    return prompt;
+  }
+  if (tokenizer == nullptr) fail(ErrorCode::kNotFound, "[prompt] the model has no tokenizer; give token ids");
+  const bool has_messages = request.messages.is_array() && !request.messages.as_array().empty();
+  prompt.used_template = request.use_chat_template && template_or_null != nullptr;
+  if (prompt.used_template) {
+    ChatTemplate::Inputs inputs;
+    inputs.messages = make_messages(request);
+    inputs.tools = request.tools;
+    if (!bos.empty()) inputs.bos_token = bos;
+    if (!eos.empty()) inputs.eos_token = eos;
+    inputs.kwargs = request.template_kwargs;
+    inputs.now = request.now;
+    prompt.text = template_or_null->render(inputs) + request.prefill_response;
+    if (request.split_reasoning) prompt.reasoning = detect_reasoning(template_or_null->source());
+    prompt.starts_inside_reasoning = ends_inside_reasoning(prompt.reasoning, prompt.text);
+    prompt.ids = tokenizer->encode(prompt.text, {.add_special = false, .parse_special = true});
+  } else {
+    if (has_messages) {
+      fail(ErrorCode::kInvalidArgument, "[prompt] messages need a chat template, and {}; give a plain prompt",
+           template_or_null == nullptr ? "the model has none" : "it is disabled");
+    }
+    prompt.text = request.prompt + request.prefill_response;
+    prompt.ids = tokenizer->encode(prompt.text, {.add_special = true, .parse_special = true});
+  }
+  if (prompt.ids.empty())
+    fail(ErrorCode::kInvalidArgument, "[prompt] the prompt is empty and the model has no BOS token to begin with");
+  return prompt;
+}
+
+}  // namespace mobilellm
