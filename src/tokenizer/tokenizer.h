@@ -51,7 +51,7 @@ class Tokenizer {
   /// Raw bytes that a token adds in the middle of a text (may be part of a character). Empty for an id without a token.
   std::string token_bytes(TokenId id) const;
   /// The token as written in the vocabulary ("\u0120the"). Empty for an id without a token.
-  std::string_view token_text(TokenId id) const;
+  std::string token_text(TokenId id) const;
   /// Id of a token as written in the vocabulary, added tokens included.
   std::optional<TokenId> find(std::string_view token_text) const;
   bool is_special(TokenId id) const;

@@ -1,0 +1,173 @@
+// Regex over PCRE2: JIT where the system allows it, the interpreter elsewhere.
+#include "tokenizer/regex.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include <new>
+
+#include "base/error.h"
+#include "tokenizer/utf8_scan.h"
+
+namespace mobilellm {
+namespace {
+
+constexpr size_t kMaxPattern = 64 << 10;
+constexpr uint32_t kMatchLimit = 50'000'000;  // Backtracking steps of one match.
+constexpr uint32_t kHeapLimitKib = 64 << 10;
+constexpr size_t kMaxJitStack = 8 << 20;
+
+struct StackDelete {
+  void operator()(pcre2_jit_stack* stack) const { pcre2_jit_stack_free(stack); }
+};
+struct ContextDelete {
+  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
+};
+
+// PCRE2's \s also takes U+180E, which left White_Space in Unicode 6.3.
+constexpr std::string_view kSpaceRanges =
+    R"(\t-\r \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
+
+/// The pattern with \s spelled out; refuses what the reference's dialect (Ruby's) reads differently.
+std::string translate(std::string_view pattern, const std::string& where) {
+  std::string out;
+  int class_depth = 0;
+  const auto refuse = [&](std::string_view syntax) {
+    fail(ErrorCode::kUnsupported, "[tokenizer] {}: the expression uses {}, which is not supported", where, syntax);
+  };
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    const char c = pattern[i];
+    const std::string_view rest = pattern.substr(i);
+    if (c == '\\' && i + 1 < pattern.size()) {
+      const char escaped = pattern[++i];
+      if (escaped == 'h' || escaped == 'H') refuse("\\h");
+      if (escaped == 's') {
+        if (class_depth == 0) out += '[';
+        out += kSpaceRanges;
+        if (class_depth == 0) out += ']';
+      } else if (escaped == 'S' && class_depth == 0) {
+        out.append("[^").append(kSpaceRanges).append("]");
+      } else {
+        out.append({c, escaped});
+      }
+      continue;
+    }
+    if (class_depth > 0) {
+      if (rest.starts_with("&&")) refuse("&& in a character class");
+      if (rest.starts_with("[:")) {
+        const size_t close = rest.find(":]");
+        if (close == std::string_view::npos) refuse("an unfinished [: in a character class");
+        out += rest.substr(0, close + 2);
+        i += close + 1;
+        continue;
+      }
+      if (c == '[') refuse("a character class inside another");
+      if (c == ']') --class_depth;
+    } else if (c == '[') {
+      ++class_depth;
+      out += c;
+      if (i + 1 < pattern.size() && pattern[i + 1] == '^') out += pattern[++i];
+      // A bracket that comes first is an ordinary character.
+      if (i + 1 < pattern.size() && pattern[i + 1] == ']') {
+        out += "\\]";
+        ++i;
+      }
+      continue;
+    } else if (rest.starts_with("(?m")) {
+      refuse("(?m");
+    }
+    out += c;
+  }
+  return out;
+}
+
+}  // namespace
+
+struct Regex::Compiled {
+  pcre2_code* code = nullptr;
+  bool has_jit = false;
+  std::string where;
+  ~Compiled() { pcre2_code_free(code); }
+};
+
+Regex::Regex(std::string_view pattern, const std::string& where) : compiled_(std::make_unique<Compiled>()) {
+  compiled_->where = where;
+  if (pattern.size() > kMaxPattern) {
+    fail(ErrorCode::kResourceLimit, "[tokenizer] {}: the expression has {} bytes, at most {} are allowed", where,
+         pattern.size(), kMaxPattern);
+  }
+  const std::string translated = translate(pattern, where);
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  // The reference's ^ and $ match at every line.
+  compiled_->code =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+                    PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
+  if (compiled_->code == nullptr) {
+    char message[256] = {};
+    pcre2_get_error_message(error, reinterpret_cast<PCRE2_UCHAR*>(message), sizeof message);
+    fail(ErrorCode::kCorruptData, "[tokenizer] {}: not a regular expression: {} (at {} of \"{}\")", where, message,
+         offset, translated.substr(0, 200));
+  }
+  compiled_->has_jit = pcre2_jit_compile(compiled_->code, PCRE2_JIT_COMPLETE) == 0;
+}
+Regex::~Regex() = default;
+Regex::Regex(Regex&&) noexcept = default;
+Regex& Regex::operator=(Regex&&) noexcept = default;
+
+Regex::Matches::Matches(const Regex& regex, std::string_view well_formed_text)
+    : regex_(regex), text_(well_formed_text), match_data_(pcre2_match_data_create(1, nullptr)) {
+  if (match_data_ == nullptr) throw std::bad_alloc();
+}
+
+Regex::Matches::~Matches() { pcre2_match_data_free(static_cast<pcre2_match_data*>(match_data_)); }
+
+bool Regex::Matches::next(size_t& begin, size_t& end) {
+  const Compiled& compiled = *regex_.compiled_;
+  auto* const data = static_cast<pcre2_match_data*>(match_data_);
+  const auto subject = reinterpret_cast<PCRE2_SPTR>(text_.data());
+  while (position_ <= text_.size()) {
+    int result = PCRE2_ERROR_JIT_STACKLIMIT;
+    if (compiled.has_jit) {
+      result = pcre2_jit_match(compiled.code, subject, text_.size(), position_, PCRE2_NO_UTF_CHECK, data, nullptr);
+    }
+    if (result == PCRE2_ERROR_JIT_STACKLIMIT || result == PCRE2_ERROR_MATCHLIMIT) {
+      // The small stack did not do (or there is no JIT): again with room and limits.
+      const std::unique_ptr<pcre2_match_context, ContextDelete> context(pcre2_match_context_create(nullptr));
+      if (context == nullptr) throw std::bad_alloc();
+      pcre2_set_match_limit(context.get(), kMatchLimit);
+      pcre2_set_heap_limit(context.get(), kHeapLimitKib);
+      std::unique_ptr<pcre2_jit_stack, StackDelete> stack;
+      if (compiled.has_jit) {
+        stack.reset(pcre2_jit_stack_create(32 << 10, kMaxJitStack, nullptr));
+        pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
+        result =
+            pcre2_jit_match(compiled.code, subject, text_.size(), position_, PCRE2_NO_UTF_CHECK, data, context.get());
+      } else {
+        result = pcre2_match(compiled.code, subject, text_.size(), position_, PCRE2_NO_UTF_CHECK, data, context.get());
+      }
+    }
+    if (result == PCRE2_ERROR_NOMATCH) return false;
+    if (result < 0) {
+      fail(ErrorCode::kResourceLimit,
+           "[tokenizer] {}: the expression needs too many steps or too much memory at byte {} of {}", compiled.where,
+           position_, text_.size());
+    }
+    const PCRE2_SIZE* const span = pcre2_get_ovector_pointer(data);
+    if (span[0] > span[1]) {
+      fail(ErrorCode::kUnsupported, "[tokenizer] {}: the expression uses \\K in a look-around", compiled.where);
+    }
+    begin = span[0];
+    end = span[1];
+    if (begin == end && last_match_end_ == end) {
+      position_ = end < text_.size() ? end + char_at(text_.data() + end).n_bytes : text_.size() + 1;
+      continue;
+    }
+    position_ = end;
+    last_match_end_ = end;
+    return true;
+  }
+  return false;
+}
+
+}  // namespace mobilellm

@@ -1,0 +1,179 @@
+// Unicode normalization (UAX 15) over the generated tables.
+#include "tokenizer/unicode_normalize.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/utf8.h"
+#include "tokenizer/unicode_tables.h"
+#include "tokenizer/utf8_scan.h"
+
+namespace mobilellm::unicode {
+namespace {
+
+// Hangul syllables compose by arithmetic (Unicode 3.12).
+constexpr char32_t kHangulBase = 0xAC00;
+constexpr char32_t kLeadBase = 0x1100;
+constexpr char32_t kVowelBase = 0x1161;
+constexpr char32_t kTailBase = 0x11A7;
+constexpr char32_t kLeads = 19;
+constexpr char32_t kVowels = 21;
+constexpr char32_t kTails = 28;
+constexpr char32_t kSyllables = kLeads * kVowels * kTails;
+
+void append_decomposed(std::vector<char32_t>& out, char32_t c, bool compatible) {
+  if (c < 0x80) {
+    out.push_back(c);
+    return;
+  }
+  if (c - kHangulBase < kSyllables) {
+    const char32_t index = c - kHangulBase;
+    out.push_back(kLeadBase + index / (kVowels * kTails));
+    out.push_back(kVowelBase + index % (kVowels * kTails) / kTails);
+    if (index % kTails != 0) out.push_back(kTailBase + index % kTails);
+    return;
+  }
+  const NormalRecord& record = normal_record(c);
+  const uint32_t span = compatible ? record.compatible : record.canonical;
+  if ((span & 31) == 0) {
+    out.push_back(c);
+  } else {
+    out.insert(out.end(), kDecomposed + (span >> 5), kDecomposed + (span >> 5) + (span & 31));
+  }
+}
+
+uint8_t combining_class(char32_t c) { return c < 0x300 ? 0 : normal_record(c).combining_class; }
+
+void sort_marks(std::vector<char32_t>& chars) {
+  for (size_t i = 0; i < chars.size();) {
+    if (combining_class(chars[i]) == 0) {
+      ++i;
+      continue;
+    }
+    size_t end = i + 1;
+    while (end < chars.size() && combining_class(chars[end]) != 0) ++end;
+    std::stable_sort(chars.begin() + static_cast<ptrdiff_t>(i), chars.begin() + static_cast<ptrdiff_t>(end),
+                     [](char32_t a, char32_t b) { return combining_class(a) < combining_class(b); });
+    i = end;
+  }
+}
+
+/// 0 when the two do not compose.
+char32_t compose_pair(char32_t first, char32_t second) {
+  if (first - kLeadBase < kLeads && second - kVowelBase < kVowels) {
+    return kHangulBase + ((first - kLeadBase) * kVowels + (second - kVowelBase)) * kTails;
+  }
+  if (first - kHangulBase < kSyllables && (first - kHangulBase) % kTails == 0 && second - kTailBase - 1 < kTails - 1) {
+    return first + (second - kTailBase);
+  }
+  const Composition* const end = kCompositions + kCompositionCount;
+  const Composition* const found = std::lower_bound(kCompositions, end, std::pair{first, second},
+                                                    [](const Composition& c, const std::pair<char32_t, char32_t>& key) {
+                                                      return std::pair{c.first, c.second} < key;
+                                                    });
+  return found != end && found->first == first && found->second == second ? found->composed : 0;
+}
+
+void compose(std::vector<char32_t>& chars) {
+  size_t n_out = 0;
+  size_t starter = SIZE_MAX;
+  int last_class = -1;  // Of the last character kept after the starter; -1 right after it.
+  for (const char32_t c : chars) {
+    const int c_class = combining_class(c);
+    if (starter != SIZE_MAX && last_class < c_class) {
+      if (const char32_t composed = compose_pair(chars[starter], c); composed != 0) {
+        chars[starter] = composed;
+        continue;
+      }
+    }
+    if (c_class == 0) {
+      starter = n_out;
+      last_class = -1;
+    } else {
+      last_class = c_class;
+    }
+    chars[n_out++] = c;
+  }
+  chars.resize(n_out);
+}
+
+}  // namespace
+
+std::string normalize(std::string_view text, NormalForm form) {
+  const bool compatible = form == NormalForm::kNfkc || form == NormalForm::kNfkd;
+  const bool composes = form == NormalForm::kNfc || form == NormalForm::kNfkc;
+  const auto is_safe = [&](char32_t c) {
+    return c < 0x80 || (form == NormalForm::kNfc && (class_of(c) & kNfcUnsafe) == 0);
+  };
+  std::string out;
+  out.reserve(text.size());
+  const char* const end = text.data() + text.size();
+  const char* copied = text.data();  // Everything before is in `out`.
+  const char* last_safe = nullptr;   // The safe character that the next unsafe ones may combine with.
+  std::vector<char32_t> chars;
+  for (const char* p = text.data(); p < end;) {
+    const CharAt c = char_at(p);
+    if (is_safe(c.code_point)) {
+      last_safe = p;
+      p += c.n_bytes;
+      continue;
+    }
+    const char* const run = last_safe != nullptr ? last_safe : p;
+    out.append(copied, run);
+    chars.clear();
+    const char* q = run;
+    while (q < end) {
+      const CharAt next = char_at(q);
+      if (q != run && is_safe(next.code_point)) break;
+      append_decomposed(chars, next.code_point, compatible);
+      q += next.n_bytes;
+    }
+    sort_marks(chars);
+    if (composes) compose(chars);
+    for (const char32_t code_point : chars) append_utf8(out, code_point);
+    copied = q;
+    last_safe = nullptr;
+    p = q;
+  }
+  out.append(copied, end);
+  return out;
+}
+
+std::string lower_case(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  const char* const end = text.data() + text.size();
+  for (const char* p = text.data(); p < end;) {
+    const CharAt c = char_at(p);
+    if (c.code_point < 0x80) {
+      out.push_back(*p >= 'A' && *p <= 'Z' ? static_cast<char>(*p + 32) : *p);
+    } else if (c.code_point == 0x130) {
+      out += "i\xCC\x87";  // The only lower case of two characters.
+    } else {
+      const CasePair* const last = kLowerCase + kLowerCaseCount;
+      const CasePair* const found = std::lower_bound(
+          kLowerCase, last, c.code_point, [](const CasePair& pair, char32_t key) { return pair.upper < key; });
+      if (found != last && found->upper == c.code_point) {
+        append_utf8(out, found->lower);
+      } else {
+        out.append(p, c.n_bytes);
+      }
+    }
+    p += c.n_bytes;
+  }
+  return out;
+}
+
+std::string strip_accents(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  const char* const end = text.data() + text.size();
+  for (const char* p = text.data(); p < end;) {
+    const CharAt c = char_at(p);
+    if ((class_of(c.code_point) & kMark) == 0) out.append(p, c.n_bytes);
+    p += c.n_bytes;
+  }
+  return out;
+}
+
+}  // namespace mobilellm::unicode

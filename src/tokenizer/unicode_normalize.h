@@ -1,0 +1,18 @@
+/// Unicode normalization forms, lower case and accent stripping for tokenizer normalizers.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace mobilellm::unicode {
+
+enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
+
+/// Well-formed text in, well-formed text out. Linear but for sorting runs of combining marks (n log n).
+std::string normalize(std::string_view text, NormalForm form);
+/// Character by character, without context (as the reference: a final sigma is not special).
+std::string lower_case(std::string_view text);
+/// Drops every character of category M.
+std::string strip_accents(std::string_view text);
+
+}  // namespace mobilellm::unicode
