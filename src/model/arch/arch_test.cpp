@@ -423,6 +423,16 @@ TEST(Gguf, Gemma3SlidesFiveOfSixLayers) {
   }
 }
 
+TEST(Gguf, Gemma3TakesOneFlagForEachLayer) {
+  Json metadata = gguf_metadata("gemma3");
+  Json flags = Json::array();
+  for (int i = 0; i < 12; ++i) flags.push(i % 2 == 0);
+  metadata.set("gemma3.attention.sliding_window_pattern", flags);
+  const ModelSpec spec = describe_gguf_spec(metadata);
+  EXPECT_EQ(spec.layers[0].window.kind, Kind::kSliding);
+  EXPECT_EQ(spec.layers[1].window.kind, Kind::kFull);
+}
+
 TEST(Gguf, ErrorsNameTheKey) {
   const BadKey cases[] = {
       {"llama", "block_count", 0},
@@ -438,6 +448,7 @@ TEST(Gguf, ErrorsNameTheKey) {
       {"llama", "expert_count", 8, ErrorCode::kUnsupported},
       {"llama", "attention.sliding_window", 4096, ErrorCode::kUnsupported},
       {"llama", "logit_scale", 0.5, ErrorCode::kUnsupported},
+      {"llama", "attention.causal", false, ErrorCode::kUnsupported},
       {"gemma3", "final_logit_softcapping", 30.0, ErrorCode::kUnsupported},
       {"olmo2", "attention.sliding_window", 4096, ErrorCode::kUnsupported},
   };

@@ -16,7 +16,9 @@ namespace {
 constexpr std::array kHarmlessKeys = {
     "_attn_implementation",
     "_attn_implementation_autoset",
+    "_attn_implementation_internal",
     "_commit_hash",
+    "_flash_attn_2_enabled",
     "_name_or_path",
     "architectures",
     "attention_dropout",
@@ -53,6 +55,8 @@ constexpr std::array kHarmlessKeys = {
     "transformers_version",
     "unsloth_fixed",
     "use_cache",
+    "use_flash_attention",
+    "use_flash_attn",
 };
 
 /// Parts of names that say "this changes the result".
@@ -145,7 +149,7 @@ ModelSpec read_base_config(JsonObjectReader& config, const ConfigDefaults& defau
   layer.has_qkv_bias = has_attention_bias;
   layer.has_o_bias = has_attention_bias;
   layer.has_mlp_bias = config.get_bool("mlp_bias", false);
-  layer.score_scale = 1.0f / std::sqrt(static_cast<float>(layer.head_dim));
+  layer.score_scale = static_cast<float>(1.0 / std::sqrt(layer.head_dim));
   spec.layers.assign(static_cast<size_t>(n_layers), layer);
 
   // Without the key the classes' defaults differ, and the tensors tell what was meant.
@@ -215,7 +219,7 @@ ModelSpec read_base_gguf(JsonObjectReader& metadata, const std::string& arch, co
   layer.has_qkv_bias = tensors.contains("blk.0.attn_q.bias");
   layer.has_o_bias = tensors.contains("blk.0.attn_output.bias");
   layer.has_mlp_bias = tensors.contains("blk.0.ffn_down.bias");
-  layer.score_scale = 1.0f / std::sqrt(static_cast<float>(layer.head_dim));
+  layer.score_scale = static_cast<float>(1.0 / std::sqrt(layer.head_dim));
   spec.layers.assign(static_cast<size_t>(n_layers), layer);
   spec.is_output_tied = !tensors.contains("output.weight");
   spec.bos_id = metadata.get_int("tokenizer.ggml.bos_token_id", 0, int64_t{0xFFFFFFFF}, -1);
@@ -274,6 +278,10 @@ ModelSpec read_base_gguf(JsonObjectReader& metadata, const std::string& arch, co
          key("expert_count"));
   }
   metadata.ignore(key("expert_used_count"));
+  if (!metadata.get_bool(key("attention.causal"), true)) {
+    fail(ErrorCode::kUnsupported, "[config] {}: {}: got false, expected true", metadata.origin(),
+         key("attention.causal"));
+  }
   return spec;
 }
 

@@ -94,6 +94,24 @@ ModelSpec from_config(JsonObjectReader& config, const TensorShapes& tensors) {
   return spec;
 }
 
+/// The key is mostly absent; newer writers give the period or one flag for each layer.
+std::vector<bool> read_gguf_pattern(JsonObjectReader& metadata, int n_layers) {
+  constexpr const char* kKey = "gemma3.attention.sliding_window_pattern";
+  std::vector<bool> slides;
+  const Json* list = metadata.find(kKey);
+  if (list != nullptr && list->is_array()) {
+    for (const Json& flag : list->as_array()) slides.push_back(flag.is_bool() ? flag.as_bool() : flag == Json(1));
+    if (slides.size() < static_cast<size_t>(n_layers)) {
+      metadata.fail_key(kKey,
+                        fmt::format("has {} entries, expected one for each of {} layers", slides.size(), n_layers));
+    }
+    return slides;
+  }
+  const int64_t pattern = metadata.get_int(kKey, 1, kMaxLayers, kDefaultPattern);
+  for (int i = 0; i < n_layers; ++i) slides.push_back(is_sliding_layer(i, pattern));
+  return slides;
+}
+
 ModelSpec from_gguf(JsonObjectReader& metadata, const TensorShapes& tensors, const std::vector<float>& rope_divisors) {
   ModelSpec spec = read_base_gguf(metadata, "gemma3", tensors, rope_divisors);
   set_blocks(spec);
@@ -102,11 +120,9 @@ ModelSpec from_gguf(JsonObjectReader& metadata, const TensorShapes& tensors, con
   const double local_theta = metadata.get_number("gemma3.rope.freq_base_swa", kMinRopeTheta, kMaxRopeTheta, 10000);
   spec.rope_tables.push_back(make_rope_table(local_theta, spec.layers[0].head_dim));
   const int64_t size = metadata.get_int("gemma3.attention.sliding_window", 1, kMaxContext, 1024);
-  const int64_t pattern = metadata.get_int("gemma3.attention.sliding_window_pattern", 1, kMaxLayers, kDefaultPattern);
-  for (int i = 0; i < spec.n_layers(); ++i) {
-    if (is_sliding_layer(i, pattern)) {
-      set_window(spec.layers[static_cast<size_t>(i)], {AttentionWindow::Kind::kSliding, size});
-    }
+  const std::vector<bool> slides = read_gguf_pattern(metadata, spec.n_layers());
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    if (slides[i]) set_window(spec.layers[i], {AttentionWindow::Kind::kSliding, size});
   }
   return spec;
 }

@@ -10,7 +10,8 @@ namespace mobilellm {
 void read_qwen_windows(JsonObjectReader& config, ModelSpec& spec) {
   const bool is_on = config.get_bool("use_sliding_window", false);
   int64_t size = 0;
-  if (is_on) {
+  // A null window switches sliding off as the flag does.
+  if (is_on && (config.has("sliding_window") || !config.contains("sliding_window"))) {
     size = config.get_int("sliding_window", 1, kMaxContext, 4096);
   } else {
     config.ignore("sliding_window");
@@ -20,7 +21,7 @@ void read_qwen_windows(JsonObjectReader& config, ModelSpec& spec) {
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     if (!windows.empty()) {
       spec.layers[i].window = windows[i];
-    } else if (is_on && static_cast<int64_t>(i) >= first_sliding) {
+    } else if (size > 0 && static_cast<int64_t>(i) >= first_sliding) {
       spec.layers[i].window = {AttentionWindow::Kind::kSliding, size};
     }
   }
