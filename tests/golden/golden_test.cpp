@@ -275,9 +275,9 @@ TEST(ChatModel, AnswersTheGoldenConversations) {
     inputs.bos_token = loaded.bos_token;
     inputs.eos_token = loaded.eos_token;
     const std::string prompt = loaded.chat_template->render(inputs);
-    EXPECT_EQ(prompt, line.find("prompt_text")->as_string());
+    ASSERT_EQ(prompt, line.find("prompt_text")->as_string());
     const std::vector<int32_t> ids = loaded.tokenizer->encode(prompt);
-    EXPECT_EQ(ids, to_ids(*line.find("prompt_ids")));
+    ASSERT_EQ(ids, to_ids(*line.find("prompt_ids")));
     const std::vector<int32_t> expected = to_ids(*line.find("output_ids"));
     const std::vector<int32_t> output = model.greedy(ids, 48, loaded.spec.eos_ids);
     EXPECT_EQ(output, expected);

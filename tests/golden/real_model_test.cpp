@@ -73,9 +73,9 @@ TEST_F(RealModel, AnswersTheGoldenChats) {
     inputs.bos_token = loaded.bos_token;
     inputs.eos_token = loaded.eos_token;
     const std::string prompt = loaded.chat_template->render(inputs);
-    EXPECT_EQ(prompt, chat.find("prompt_text")->as_string());
+    ASSERT_EQ(prompt, chat.find("prompt_text")->as_string());
     const std::vector<int32_t> ids = loaded.tokenizer->encode(prompt);
-    EXPECT_EQ(ids, to_ids(*chat.find("prompt_ids")));
+    ASSERT_EQ(ids, to_ids(*chat.find("prompt_ids")));
 
     const std::vector<float> logits = model_->logits(ids);
     const auto last = std::span<const float>(logits).last(model_->vocab_size());
