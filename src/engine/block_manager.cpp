@@ -1,53 +1,65 @@
-// Reference counts and growth.
+// Reference counts and the free list.
 #include "engine/block_manager.h"
 
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/log.h"
 
 namespace mobilellm {
 
-BlockManager::BlockManager(Runner& runner, int max_pages) : runner_(runner), max_pages_(max_pages) {}
+BlockManager::BlockManager(int max_pages, std::function<void(int)> reserve)
+    : max_pages_(max_pages), reserve_(std::move(reserve)) {
+  MOBILELLM_CHECK(max_pages > 0);
+}
 
-int BlockManager::allocate() {
-  if (free_.empty()) {
-    const int have = n_reserved();
-    int want = std::max(16, 2 * have);
-    if (max_pages_ > 0) want = std::min(want, max_pages_);
-    if (want <= have) return -1;
-    runner_.reserve_pages(want);
-    n_users_.resize(static_cast<size_t>(want), 0);
-    // The lowest page ends on top of the stack: pages are used in rising order.
-    for (int page = want - 1; page >= have; --page) free_.push_back(page);
+bool BlockManager::grow() {
+  const int old_size = n_reserved();
+  if (old_size >= max_pages_) return false;
+  constexpr int kFirstPages = 16;
+  int wanted = std::min(max_pages_, std::max(kFirstPages, old_size + old_size / 2));
+  try {
+    reserve_(wanted);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kResourceLimit) throw;
+    wanted = old_size + 1;
+    try {
+      reserve_(wanted);
+    } catch (const Error& second) {
+      if (second.code() != ErrorCode::kResourceLimit) throw;
+      log_warning("[engine] the cache stays at {} pages: {}", old_size, second.what());
+      max_pages_ = std::max(old_size, 1);
+      return false;
+    }
   }
+  counts_.resize(static_cast<size_t>(wanted), 0);
+  for (int page = wanted - 1; page >= old_size; --page) free_.push_back(page);
+  return true;
+}
+
+std::optional<int> BlockManager::allocate() {
+  if (free_.empty() && !grow()) return std::nullopt;
   const int page = free_.back();
   free_.pop_back();
-  n_users_[static_cast<size_t>(page)] = 1;
+  counts_[static_cast<size_t>(page)] = 1;
   ++n_used_;
   return page;
 }
 
 void BlockManager::share(int page) {
-  MOBILELLM_CHECK(n_users_[static_cast<size_t>(page)] > 0);
-  ++n_users_[static_cast<size_t>(page)];
+  int& count = counts_.at(static_cast<size_t>(page));
+  MOBILELLM_CHECK(count > 0);
+  ++count;
 }
 
 void BlockManager::release(int page) {
-  int& users = n_users_[static_cast<size_t>(page)];
-  MOBILELLM_CHECK(users > 0);
-  if (--users > 0) return;
-  free_.push_back(page);
+  int& count = counts_.at(static_cast<size_t>(page));
+  MOBILELLM_CHECK(count > 0);
+  if (--count > 0) return;
   --n_used_;
+  free_.push_back(page);
 }
 
-bool BlockManager::make_writable(std::vector<int32_t>& pages, size_t index) {
-  if (!is_shared(pages[index])) return true;
-  const int copy = allocate();
-  if (copy < 0) return false;
-  runner_.copy_page(pages[index], copy);
-  release(pages[index]);
-  pages[index] = copy;
-  return true;
-}
+bool BlockManager::is_shared(int page) const { return counts_.at(static_cast<size_t>(page)) > 1; }
 
 }  // namespace mobilellm

@@ -1,37 +1,35 @@
-/// KV pages: who uses which, and how many there may be.
+/// Hands out pages of the KV cache, counts who uses each, and grows the cache when none is free.
 #pragma once
 
-#include <cstdint>
+#include <functional>
+#include <optional>
 #include <vector>
-
-#include "backend/backend.h"
 
 namespace mobilellm {
 
-/// Pages have reference counts, so that sequences with a common beginning share them. The runner's storage grows by
-/// doubling as pages are first used.
+/// Page ids 0 .. n_reserved() - 1. A page is free (count 0), owned by one sequence (1) or shared (2 or more).
 class BlockManager {
  public:
-  /// `max_pages` 0 = as many as the runner grants.
-  BlockManager(Runner& runner, int max_pages);
+  /// `reserve(n)` makes pages 0 .. n - 1 usable and may throw kResourceLimit. At most `max_pages` are ever used.
+  BlockManager(int max_pages, std::function<void(int)> reserve);
 
-  /// A page with one user, or -1 when the bound is reached. Throws kResourceLimit when the runner's memory is refused.
-  int allocate();
-  void share(int page);
-  void release(int page);
-  bool is_shared(int page) const { return n_users_[static_cast<size_t>(page)] > 1; }
-
-  /// Makes pages[index] writable for its holder: a shared page is copied first. False when no page is free.
-  bool make_writable(std::vector<int32_t>& pages, size_t index);
+  /// A page with count 1, or nothing when the limit is reached or memory was refused.
+  std::optional<int> allocate();
+  void share(int page);    ///< One more user.
+  void release(int page);  ///< One user less; the last one frees it.
+  bool is_shared(int page) const;
 
   int n_used() const { return n_used_; }
-  int n_reserved() const { return static_cast<int>(n_users_.size()); }
+  int n_reserved() const { return static_cast<int>(counts_.size()); }
+  int max_pages() const { return max_pages_; }
 
  private:
-  Runner& runner_;
+  bool grow();
+
   int max_pages_;
-  std::vector<int> n_users_;   // by page
-  std::vector<int32_t> free_;  // stack
+  std::function<void(int)> reserve_;
+  std::vector<int> counts_;  // By page.
+  std::vector<int> free_;    // Last freed first: most likely still in the processor's caches.
   int n_used_ = 0;
 };
 

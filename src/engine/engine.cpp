@@ -1,18 +1,42 @@
-// One step: admit, append forced tokens, plan a batch, run it, choose tokens.
+// The step loop: schedule, run, accept.
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <deque>
+#include <cmath>
 #include <limits>
-#include <unordered_map>
+#include <new>
 
 #include "base/random.h"
-#include "engine/block_manager.h"
 #include "engine/logprobs.h"
 #include "engine/sampler/sampler.h"
-#include "engine/sequence.h"
+#include "engine/scheduler.h"
 
 namespace mobilellm {
+namespace {
+
+int64_t limit_context(const Runner& runner, const EngineOptions& options) {
+  int64_t limit = runner.spec().max_context;
+  if (options.context > 0) limit = std::min(limit, options.context);
+  if (options.max_kv_tokens > 0) {
+    limit = std::min(limit, options.max_kv_tokens / runner.page_tokens() * runner.page_tokens());
+  }
+  return limit;
+}
+
+int limit_pages(const Runner& runner, const EngineOptions& options) {
+  if (options.max_kv_tokens <= 0) return std::numeric_limits<int>::max();
+  return static_cast<int>(
+      std::clamp<int64_t>(options.max_kv_tokens / runner.page_tokens(), 1, std::numeric_limits<int>::max()));
+}
+
+TokenEvent ended_event(RequestId id, FinishReason reason) {
+  TokenEvent event;
+  event.id = id;
+  event.finish = reason;
+  return event;
+}
+
+}  // namespace
 
 const char* to_string(FinishReason reason) {
   switch (reason) {
@@ -29,362 +53,295 @@ const char* to_string(FinishReason reason) {
     case FinishReason::kError:
       return "error";
   }
-  return "unknown";
+  return "none";
 }
 
 struct Engine::State {
+  State(Runner& r, const EngineOptions& options)
+      : runner(r),
+        context_limit(limit_context(r, options)),
+        scheduler(r, options.max_running, options.prefill_chunk, limit_pages(r, options)) {}
+
+  void check(const Request& request) const;
+  bool append(Sequence& sequence, int32_t token, TokenEvent event, std::vector<TokenEvent>& events);
+  void append_forced(std::vector<TokenEvent>& events);
+  void accept(Sequence& sequence, std::span<const float> logits, std::vector<TokenEvent>& events);
+  void add_logprobs(const Request& request, std::span<const float> logits, int32_t token, TokenEvent& event);
+  std::vector<ScheduledSlice> next_batch(std::vector<TokenEvent>& events);
+  bool run(const std::vector<ScheduledSlice>& batch, std::vector<TokenEvent>& events);
+  void fail_request(RequestId id, const Error& error, std::vector<TokenEvent>& events);
+  void detach(Sequence& sequence);
+
   Runner& runner;
-  EngineOptions options;
-  int64_t context_limit = 0;
-  BlockManager blocks;
-  std::unordered_map<RequestId, std::unique_ptr<Sequence>> sequences;
-  std::deque<RequestId> waiting;    // in order of arrival, preempted ones in front
-  std::vector<RequestId> running;   // in order of admission
-  std::vector<TokenEvent> pending;  // ends that the next step reports
-  std::vector<TokenEvent> events;   // of the step under way
+  int64_t context_limit;
+  Scheduler scheduler;
   Sampler sampler;
-  std::vector<float> logits;
+  std::vector<float> logits;          // Kept between steps, so that decoding allocates nothing of vocabulary size.
+  std::vector<SequenceSlice> slices;  // The same.
+  std::vector<TokenEvent> ended;      // Reported by the next step.
+  std::vector<RequestId> done;        // To be removed at the end of the step.
   RequestId next_id = 1;
   uint64_t n_tokens_computed = 0;
   uint64_t n_steps = 0;
-  uint64_t n_preemptions = 0;
-
-  struct Planned {
-    Sequence* sequence;
-    int64_t n_tokens;
-    bool wants_logits;
-  };
-  std::vector<Planned> plan;
-  std::vector<SequenceSlice> slices;
-
-  State(Runner& r, const EngineOptions& o) : runner(r), options(o), blocks(r, max_pages(r, o)) {
-    context_limit = r.spec().max_context;
-    if (o.context > 0) context_limit = std::min(context_limit, o.context);
-    if (o.max_kv_tokens > 0) context_limit = std::min(context_limit, o.max_kv_tokens);
-  }
-
-  static int max_pages(const Runner& r, const EngineOptions& o) {
-    const int64_t pages = (o.max_kv_tokens + r.page_tokens() - 1) / r.page_tokens();
-    return static_cast<int>(std::min<int64_t>(pages, std::numeric_limits<int>::max()));
-  }
-
-  Sequence* find(RequestId id) {
-    const auto it = sequences.find(id);
-    return it == sequences.end() ? nullptr : it->second.get();
-  }
-
-  void release_pages(Sequence& s) {
-    for (const int32_t page : s.pages) blocks.release(page);
-    s.pages.clear();
-    s.n_computed = 0;
-  }
-
-  // Forks that waited for a sequence which will not share with them any more compute their prompt themselves.
-  void detach_forks(Sequence& s) {
-    for (const RequestId fork_id : s.forks) {
-      if (Sequence* fork = find(fork_id)) {
-        fork->parent = 0;
-        waiting.push_back(fork_id);
-      }
-    }
-    s.forks.clear();
-  }
-
-  // Takes a sequence out of everything.
-  void erase(Sequence& s) {
-    release_pages(s);
-    detach_forks(s);
-    if (Sequence* parent = find(s.parent)) std::erase(parent->forks, s.id);
-    std::erase(waiting, s.id);
-    std::erase(running, s.id);
-    sequences.erase(s.id);
-  }
-
-  void admit() {
-    while (!waiting.empty() && static_cast<int>(running.size()) < options.max_running) {
-      running.push_back(waiting.front());
-      waiting.pop_front();
-    }
-  }
-
-  // Appends one token and reports it; ends the sequence at its bounds. True when the sequence is gone.
-  bool append(Sequence& s, TokenEvent event) {
-    s.tokens.push_back(event.token);
-    s.history.add_generated(event.token);
-    const bool is_eos =
-        !event.is_forced && !s.request.ignore_eos &&
-        std::find(s.request.eos_ids.begin(), s.request.eos_ids.end(), event.token) != s.request.eos_ids.end();
-    if (is_eos) {
-      event.finish = FinishReason::kStop;
-    } else if ((s.request.max_tokens >= 0 && s.n_generated() >= s.request.max_tokens) ||
-               s.n_tokens() >= context_limit) {
-      event.finish = FinishReason::kLength;
-    }
-    const bool is_done = event.finish != FinishReason::kNone;
-    events.push_back(std::move(event));
-    if (is_done) erase(s);
-    return is_done;
-  }
-
-  void append_forced() {
-    const std::vector<RequestId> ids = running;
-    for (const RequestId id : ids) {
-      Sequence* s = find(id);
-      if (s == nullptr || s->forced.empty()) continue;
-      detach_forks(*s);
-      bool is_done = false;
-      while (!is_done && !s->forced.empty()) {
-        TokenEvent event;
-        event.id = id;
-        event.token = s->forced.front();
-        event.is_forced = true;
-        s->forced.pop_front();
-        is_done = append(*s, std::move(event));
-      }
-    }
-  }
-
-  // A request that may generate nothing, or whose prompt fills the context, ends before any work.
-  void end_without_tokens() {
-    const std::vector<RequestId> ids = running;
-    for (const RequestId id : ids) {
-      Sequence* s = find(id);
-      if (s->n_generated() > 0 || (s->request.max_tokens != 0 && s->n_tokens() < context_limit)) continue;
-      TokenEvent event;
-      event.id = id;
-      event.finish = FinishReason::kLength;
-      events.push_back(std::move(event));
-      erase(*s);
-    }
-  }
-
-  // Makes room for `n` more positions. False when there is none.
-  bool make_room(Sequence& s, int64_t n) {
-    const auto page_tokens = static_cast<int64_t>(runner.page_tokens());
-    const auto first = static_cast<size_t>(s.n_computed / page_tokens);
-    const auto needed = static_cast<size_t>((s.n_computed + n + page_tokens - 1) / page_tokens);
-    if (first < s.pages.size() && !blocks.make_writable(s.pages, first)) return false;
-    while (s.pages.size() < needed) {
-      const int page = blocks.allocate();
-      if (page < 0) return false;
-      s.pages.push_back(page);
-    }
-    return true;
-  }
-
-  // The youngest running sequence gives up its pages and is computed again later.
-  void preempt(Sequence& s) {
-    release_pages(s);
-    std::erase(running, s.id);
-    waiting.push_front(s.id);
-    ++n_preemptions;
-  }
-
-  void make_plan() {
-    plan.clear();
-    int64_t prefill_left = std::max(1, options.prefill_chunk);
-    for (size_t i = 0; i < running.size(); ++i) {
-      Sequence& s = *find(running[i]);
-      int64_t n = s.n_pending();
-      if (n > 1) {
-        n = std::min(n, prefill_left);
-        prefill_left -= n;
-      }
-      if (n == 0) continue;
-      bool has_room = make_room(s, n);
-      while (!has_room && running.size() > i + 1) {
-        preempt(*find(running.back()));
-        has_room = make_room(s, n);
-      }
-      if (!has_room) {
-        // Older sequences hold the pages; this one waits for them. Alone it always fits: context_limit <=
-        // max_kv_tokens.
-        MOBILELLM_CHECK(i > 0);
-        preempt(s);
-        return;
-      }
-      plan.push_back({&s, n, n == s.n_pending()});
-    }
-  }
-
-  void run_plan() {
-    slices.clear();
-    size_t n_rows = 0;
-    for (const Planned& p : plan) {
-      SequenceSlice slice;
-      slice.tokens = std::span(p.sequence->tokens)
-                         .subspan(static_cast<size_t>(p.sequence->n_computed), static_cast<size_t>(p.n_tokens));
-      slice.start_pos = p.sequence->n_computed;
-      slice.pages = p.sequence->pages;
-      slice.n_logits = p.wants_logits ? 1 : 0;
-      n_rows += p.wants_logits ? 1 : 0;
-      slices.push_back(slice);
-    }
-    const auto vocab = static_cast<size_t>(runner.spec().vocab_size);
-    if (logits.size() < n_rows * vocab) logits.resize(n_rows * vocab);
-    runner.forward(slices, logits.data());
-    ++n_steps;
-    for (const Planned& p : plan) {
-      p.sequence->n_computed += p.n_tokens;
-      n_tokens_computed += static_cast<uint64_t>(p.n_tokens);
-    }
-    size_t row = 0;
-    for (const Planned& p : plan) {
-      if (!p.wants_logits) continue;
-      const std::span<const float> row_logits(logits.data() + row * vocab, vocab);
-      ++row;
-      wake_forks(*p.sequence, row_logits);
-      choose(*p.sequence, row_logits);
-    }
-  }
-
-  // Forks take over the pages of the prompt and choose their first token from the same logits.
-  void wake_forks(Sequence& s, std::span<const float> row_logits) {
-    for (const RequestId fork_id : std::exchange(s.forks, {})) {
-      Sequence& fork = *find(fork_id);
-      fork.parent = 0;
-      fork.pages = s.pages;
-      for (const int32_t page : fork.pages) blocks.share(page);
-      fork.n_computed = s.n_computed;
-      if (fork.forced.empty()) {
-        if (choose(fork, row_logits)) continue;
-      }
-      // Beyond max_running it waits with its pages; they are shared, so they cost little.
-      if (static_cast<int>(running.size()) < options.max_running) {
-        running.push_back(fork_id);
-      } else {
-        waiting.push_back(fork_id);
-      }
-    }
-  }
-
-  // True when the sequence is gone.
-  bool choose(Sequence& s, std::span<const float> row_logits) {
-    TokenEvent event;
-    event.id = s.id;
-    try {
-      const double uniform = random_uniform(s.request.sampling.seed, s.request.stream, static_cast<uint64_t>(s.n_tokens()));
-      event.token = sampler.sample(row_logits, s.request.sampling, s.history, uniform);
-    } catch (const Error& error) {
-      event.finish = FinishReason::kError;
-      event.error = error;
-      events.push_back(std::move(event));
-      erase(s);
-      return true;
-    }
-    if (s.request.n_logprobs) {
-      const double log_sum = log_sum_exp(row_logits);
-      event.logprob = static_cast<double>(row_logits[static_cast<size_t>(event.token)]) - log_sum;
-      event.top_logprobs = top_logprobs(row_logits, log_sum, *s.request.n_logprobs);
-    }
-    return append(s, std::move(event));
-  }
 };
 
-Engine::Engine(Runner& runner, EngineOptions options) : state_(std::make_unique<State>(runner, options)) {}
+Engine::Engine(Runner& runner, EngineOptions options) {
+  if (options.context < 0 || options.max_running < 1 || options.prefill_chunk < 1 || options.max_kv_tokens < 0 ||
+      (options.max_kv_tokens > 0 && options.max_kv_tokens < runner.page_tokens())) {
+    fail(ErrorCode::kInvalidArgument,
+         "[engine] context {}, max_running {}, prefill_chunk {} or max_kv_tokens {} is out of range (a page has {} "
+         "tokens)",
+         options.context, options.max_running, options.prefill_chunk, options.max_kv_tokens, runner.page_tokens());
+  }
+  state_ = std::make_unique<State>(runner, options);
+}
+
 Engine::~Engine() = default;
 
 int64_t Engine::context_limit() const { return state_->context_limit; }
 
-RequestId Engine::add(Request request) {
-  State& state = *state_;
-  const int vocab_size = state.runner.spec().vocab_size;
-  if (request.prompt.empty()) fail(ErrorCode::kInvalidArgument, "[engine] the prompt is empty");
-  const auto n_prompt = static_cast<int64_t>(request.prompt.size());
-  if (n_prompt > state.context_limit) {
-    fail(ErrorCode::kContextExceeded,
-         "[engine] context_length_exceeded: the prompt has {} tokens and exceeds the available context size of {}; "
-         "shorten it or "
-         "raise the context",
-         n_prompt, state.context_limit);
-  }
-  for (const int32_t id : request.prompt) {
-    if (id < 0 || id >= vocab_size) {
-      fail(ErrorCode::kInvalidArgument, "[engine] token id {} is outside the vocabulary of {}", id, vocab_size);
+void Engine::State::check(const Request& request) const {
+  const int vocab_size = runner.spec().vocab_size;
+  if (request.prompt.empty()) fail(ErrorCode::kInvalidArgument, "[engine] the prompt has no tokens");
+  for (const int32_t token : request.prompt) {
+    if (token < 0 || token >= vocab_size) {
+      fail(ErrorCode::kInvalidArgument, "[engine] prompt: token id {} is outside the vocabulary of {}", token,
+           vocab_size);
     }
+  }
+  validate(request.sampling, vocab_size);
+  if (request.max_tokens < -1) {
+    fail(ErrorCode::kInvalidArgument, "[engine] max_tokens: got {}, expected -1 or more", request.max_tokens);
   }
   if (request.n_logprobs && (*request.n_logprobs < 0 || *request.n_logprobs > kMaxLogprobs)) {
     fail(ErrorCode::kInvalidArgument, "[engine] n_logprobs: got {}, expected 0 to {}", *request.n_logprobs,
          kMaxLogprobs);
   }
-  validate(request.sampling, vocab_size);
-  auto sequence = std::make_unique<Sequence>(state.next_id++, std::move(request));
-  const RequestId id = sequence->id;
-  state.sequences.emplace(id, std::move(sequence));
-  state.waiting.push_back(id);
+  if (static_cast<int64_t>(request.prompt.size()) > context_limit) {
+    fail(ErrorCode::kContextExceeded,
+         "[engine] context_length_exceeded: the prompt has {} tokens and exceeds the available context size of {} "
+         "tokens",
+         request.prompt.size(), context_limit);
+  }
+}
+
+RequestId Engine::add(Request request) {
+  state_->check(request);
+  const RequestId id = state_->next_id++;
+  const bool has_room = request.max_tokens != 0 && static_cast<int64_t>(request.prompt.size()) < state_->context_limit;
+  if (has_room) {
+    state_->scheduler.add(std::make_unique<Sequence>(id, std::move(request)));
+  } else {
+    state_->ended.push_back(ended_event(id, FinishReason::kLength));
+  }
   return id;
 }
 
 RequestId Engine::fork(RequestId id, uint64_t stream) {
-  State& state = *state_;
-  Sequence* source = state.find(id);
-  if (source == nullptr) fail(ErrorCode::kNotFound, "[engine] request {} does not run", id);
-  // A fork of a fork that still waits shares with the same sequence.
-  if (Sequence* parent = state.find(source->parent)) source = parent;
-  auto sequence = std::make_unique<Sequence>(*source);
-  sequence->id = state.next_id++;
-  sequence->request.stream = stream;
-  sequence->forks.clear();
-  sequence->parent = 0;
-  const RequestId fork_id = sequence->id;
-  if (source->n_generated() == 0 && source->forced.empty()) {
-    sequence->pages.clear();
-    sequence->n_computed = 0;
-    sequence->parent = source->id;
-    source->forks.push_back(fork_id);
-  } else {
-    for (const int32_t page : sequence->pages) state.blocks.share(page);
-    state.waiting.push_back(fork_id);
+  Sequence* parent = state_->scheduler.find(id);
+  if (parent == nullptr) {
+    // One that ended before any work, e.g. with max_tokens 0, has copies that end the same way.
+    for (const TokenEvent& event : state_->ended) {
+      if (event.id != id) continue;
+      const TokenEvent copy = ended_event(state_->next_id++, event.finish);
+      state_->ended.push_back(copy);
+      return copy.id;
+    }
+    fail(ErrorCode::kInvalidArgument, "[engine] fork: request {} does not exist or has ended", id);
   }
-  state.sequences.emplace(fork_id, std::move(sequence));
-  return fork_id;
+  auto child = std::make_unique<Sequence>(*parent);
+  child->id = state_->next_id++;
+  child->request.stream = stream;
+  child->pages.clear();  // These are still the parent's; sharing counts them.
+  child->n_computed = 0;
+  child->is_running = false;
+  child->follows = parent->follows != 0 ? parent->follows : parent->id;
+  const RequestId child_id = child->id;
+  state_->scheduler.add(std::move(child));
+  return child_id;
 }
 
-std::vector<TokenEvent> Engine::step() {
-  State& state = *state_;
-  state.events = std::exchange(state.pending, {});
-  state.admit();
-  state.append_forced();
-  state.end_without_tokens();
-  state.make_plan();
-  if (!state.plan.empty()) state.run_plan();
-  return std::exchange(state.events, {});
+// Tokens of this sequence are about to differ from those of the sequences it shares its prefill with.
+void Engine::State::detach(Sequence& sequence) {
+  if (sequence.follows != 0) {
+    Sequence* leader = scheduler.find(sequence.follows);
+    MOBILELLM_CHECK(leader != nullptr);
+    sequence.follows = 0;
+    scheduler.share_pages(*leader, sequence);
+  }
+  RequestId heir = 0;
+  for (Sequence* follower : scheduler.followers(sequence.id)) {
+    follower->follows = heir;
+    if (heir != 0) continue;
+    heir = follower->id;
+    scheduler.share_pages(sequence, *follower);
+  }
 }
-
-bool Engine::has_work() const { return !state_->pending.empty() || !state_->sequences.empty(); }
 
 void Engine::force_tokens(RequestId id, std::span<const int32_t> tokens) {
-  Sequence* sequence = state_->find(id);
-  if (sequence == nullptr) fail(ErrorCode::kNotFound, "[engine] request {} does not run", id);
+  Sequence* sequence = state_->scheduler.find(id);
+  if (sequence == nullptr || tokens.empty()) return;
   const int vocab_size = state_->runner.spec().vocab_size;
   for (const int32_t token : tokens) {
     if (token < 0 || token >= vocab_size) {
-      fail(ErrorCode::kInvalidArgument, "[engine] token id {} is outside the vocabulary of {}", token, vocab_size);
+      fail(ErrorCode::kInvalidArgument, "[engine] force_tokens: token id {} is outside the vocabulary of {}", token,
+           vocab_size);
     }
-    sequence->forced.push_back(token);
   }
+  state_->detach(*sequence);
+  sequence->forced.insert(sequence->forced.end(), tokens.begin(), tokens.end());
 }
 
 void Engine::finish(RequestId id, FinishReason reason) {
-  Sequence* sequence = state_->find(id);
-  if (sequence == nullptr) return;
-  state_->erase(*sequence);
-  TokenEvent event;
-  event.id = id;
-  event.finish = reason;
-  state_->pending.push_back(std::move(event));
+  if (state_->scheduler.find(id) == nullptr) return;
+  state_->scheduler.remove(id);
+  state_->ended.push_back(ended_event(id, reason));
 }
+
+bool Engine::has_work() const { return !state_->scheduler.is_empty() || !state_->ended.empty(); }
 
 EngineStats Engine::stats() const {
   EngineStats stats;
-  stats.n_running = static_cast<int>(state_->running.size());
-  stats.n_waiting = static_cast<int>(state_->sequences.size() - state_->running.size());
-  stats.n_pages_used = state_->blocks.n_used();
-  stats.n_pages_reserved = state_->blocks.n_reserved();
+  stats.n_running = state_->scheduler.n_running();
+  stats.n_waiting = static_cast<int>(state_->scheduler.sequences().size()) - stats.n_running;
+  stats.n_pages_used = state_->scheduler.blocks().n_used();
+  stats.n_pages_reserved = state_->scheduler.blocks().n_reserved();
   stats.n_tokens_computed = state_->n_tokens_computed;
   stats.n_steps = state_->n_steps;
-  stats.n_preemptions = state_->n_preemptions;
+  stats.n_preemptions = state_->scheduler.n_preemptions();
   return stats;
+}
+
+// Appends a token, reports it, and returns whether the sequence goes on.
+bool Engine::State::append(Sequence& sequence, int32_t token, TokenEvent event, std::vector<TokenEvent>& events) {
+  const Request& request = sequence.request;
+  sequence.tokens.push_back(token);
+  sequence.history.add_generated(token);
+  event.id = sequence.id;
+  event.token = token;
+  const bool is_eos = std::find(request.eos_ids.begin(), request.eos_ids.end(), token) != request.eos_ids.end();
+  if (is_eos && !request.ignore_eos && !event.is_forced) {
+    event.finish = FinishReason::kStop;
+  } else if (sequence.n_generated() == request.max_tokens || sequence.n_tokens() >= context_limit) {
+    event.finish = FinishReason::kLength;
+  }
+  const bool goes_on = event.finish == FinishReason::kNone;
+  if (!goes_on) done.push_back(sequence.id);
+  events.push_back(std::move(event));
+  return goes_on;
+}
+
+void Engine::State::append_forced(std::vector<TokenEvent>& events) {
+  for (const auto& sequence : scheduler.sequences()) {
+    if (sequence->forced.empty()) continue;  // A follower has the same ones as its leader.
+    for (const int32_t token : sequence->forced) {
+      TokenEvent event;
+      event.is_forced = true;
+      if (!append(*sequence, token, std::move(event), events)) break;
+    }
+    sequence->forced.clear();
+  }
+  for (const RequestId id : done) scheduler.remove(id);
+  done.clear();
+}
+
+void Engine::State::add_logprobs(const Request& request, std::span<const float> row, int32_t token, TokenEvent& event) {
+  const double log_sum = log_sum_exp(row);
+  event.logprob = row[static_cast<size_t>(token)] - log_sum;
+  event.top_logprobs = top_logprobs(row, log_sum, *request.n_logprobs);
+}
+
+void Engine::State::fail_request(RequestId id, const Error& error, std::vector<TokenEvent>& events) {
+  TokenEvent event;
+  event.id = id;
+  event.finish = FinishReason::kError;
+  event.error = error;
+  events.push_back(std::move(event));
+  done.push_back(id);
+}
+
+void Engine::State::accept(Sequence& sequence, std::span<const float> row, std::vector<TokenEvent>& events) {
+  const Request& request = sequence.request;
+  try {
+    const double uniform =
+        random_uniform(request.sampling.seed, request.stream, static_cast<uint64_t>(sequence.n_tokens()));
+    const int32_t token = sampler.sample(row, request.sampling, sequence.history, uniform);
+    TokenEvent event;
+    if (request.n_logprobs) add_logprobs(request, row, token, event);
+    append(sequence, token, std::move(event), events);
+  } catch (const Error& error) {
+    fail_request(sequence.id, error, events);
+  }
+}
+
+// A sequence that cannot go on for lack of memory ends alone.
+std::vector<ScheduledSlice> Engine::State::next_batch(std::vector<TokenEvent>& events) {
+  while (true) {
+    try {
+      return scheduler.next_batch();
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kResourceLimit) throw;
+      const RequestId id = scheduler.stuck();
+      fail_request(id, error, events);
+      scheduler.remove(id);
+      done.clear();
+    }
+  }
+}
+
+// False when the whole batch failed; its requests have ended then.
+bool Engine::State::run(const std::vector<ScheduledSlice>& batch, std::vector<TokenEvent>& events) {
+  slices.clear();
+  size_t n_rows = 0;
+  for (const ScheduledSlice& part : batch) {
+    const Sequence& sequence = *part.sequence;
+    const auto tokens = std::span(sequence.tokens)
+                            .subspan(static_cast<size_t>(sequence.n_computed), static_cast<size_t>(part.n_tokens));
+    slices.push_back({tokens, sequence.n_computed, sequence.pages, part.wants_logits ? 1 : 0});
+    n_rows += part.wants_logits ? 1 : 0;
+  }
+  const size_t n_values = n_rows * static_cast<size_t>(runner.spec().vocab_size);
+  try {
+    if (logits.size() < n_values) logits.resize(n_values);
+    runner.forward(slices, logits.data());
+  } catch (const Error& error) {
+    for (const ScheduledSlice& part : batch) fail_request(part.sequence->id, error, events);
+    return false;
+  } catch (const std::bad_alloc&) {
+    const Error error(ErrorCode::kResourceLimit, "[engine] out of memory while computing a batch");
+    for (const ScheduledSlice& part : batch) fail_request(part.sequence->id, error, events);
+    return false;
+  }
+  return true;
+}
+
+std::vector<TokenEvent> Engine::step() {
+  State& s = *state_;
+  std::vector<TokenEvent> events = std::move(s.ended);
+  s.ended.clear();
+  s.append_forced(events);
+  const auto batch = s.next_batch(events);
+  if (!batch.empty() && s.run(batch, events)) {
+    ++s.n_steps;
+    const auto vocab_size = static_cast<size_t>(s.runner.spec().vocab_size);
+    const float* row = s.logits.data();
+    for (const ScheduledSlice& part : batch) {
+      Sequence& sequence = *part.sequence;
+      sequence.n_computed += part.n_tokens;
+      s.n_tokens_computed += static_cast<uint64_t>(part.n_tokens);
+      if (!part.wants_logits) continue;
+      for (Sequence* follower : s.scheduler.followers(sequence.id)) {
+        follower->follows = 0;
+        s.scheduler.share_pages(sequence, *follower);
+        s.accept(*follower, {row, vocab_size}, events);
+      }
+      s.accept(sequence, {row, vocab_size}, events);
+      row += vocab_size;
+    }
+  }
+  for (const RequestId id : s.done) s.scheduler.remove(id);
+  s.done.clear();
+  return events;
 }
 
 }  // namespace mobilellm

@@ -79,7 +79,8 @@ class Engine {
   RequestId add(Request request);
 
   /// A second sequence with the same tokens so far, sharing their pages; it differs by its random stream.
-  /// Before the first token is sampled this gives another sample of the same prompt for one prefill.
+  /// Before the first token is sampled this gives another sample of the same prompt for one prefill. Throws
+  /// kInvalidArgument when the request has ended and its end was reported.
   RequestId fork(RequestId id, uint64_t stream);
 
   /// Runs one batch: at most one sampled token per sequence, and the pending forced ones. Cheap when there is no work.
@@ -87,7 +88,7 @@ class Engine {
   bool has_work() const;
 
   /// These tokens are appended at the next step instead of sampled ones, and reported as events. Eos ids among them do
-  /// not end the sequence. They count for max_tokens.
+  /// not end the sequence. They count for max_tokens. Unknown ids are ignored.
   void force_tokens(RequestId id, std::span<const int32_t> tokens);
 
   /// Ends a request now; its pages are free at once and the next step() reports the end. Unknown ids are ignored.

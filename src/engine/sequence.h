@@ -1,7 +1,7 @@
-/// State of one request inside the engine.
+/// One request on its way: its tokens, the pages that hold them, and what was asked.
 #pragma once
 
-#include <deque>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -11,30 +11,29 @@
 
 namespace mobilellm {
 
+/// tokens[0 .. n_computed) are in the cache; the others wait to go through the model. When all have gone through,
+/// the logits of the last one choose the next.
 struct Sequence {
-  Sequence(RequestId new_id, Request new_request)
-      : id(new_id),
-        request(std::move(new_request)),
-        history(request.sampling),
-        tokens(request.prompt),
-        n_prompt(static_cast<int64_t>(request.prompt.size())) {
+  Sequence(RequestId request_id, Request what) : id(request_id), request(std::move(what)), history(request.sampling) {
+    tokens = request.prompt;
     history.add_prompt(tokens);
   }
+
+  int64_t n_tokens() const { return static_cast<int64_t>(tokens.size()); }
+  int64_t n_prompt() const { return static_cast<int64_t>(request.prompt.size()); }
+  int64_t n_generated() const { return n_tokens() - n_prompt(); }
+  int64_t n_to_compute() const { return n_tokens() - n_computed; }
 
   RequestId id;
   Request request;
   TokenHistory history;
-  std::vector<int32_t> tokens;  ///< Prompt, then generated tokens.
-  int64_t n_prompt;
-  int64_t n_computed = 0;  ///< Positions whose keys and values are in `pages`.
-  std::vector<int32_t> pages;
-  std::deque<int32_t> forced;    ///< To be appended before anything is sampled.
-  std::vector<RequestId> forks;  ///< Wait for this sequence's prompt, to share its pages and first logits.
-  RequestId parent = 0;          ///< The sequence this fork waits for; 0 = none.
-
-  int64_t n_tokens() const { return static_cast<int64_t>(tokens.size()); }
-  int64_t n_generated() const { return n_tokens() - n_prompt; }
-  int64_t n_pending() const { return n_tokens() - n_computed; }
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> pages;   // Page i holds positions [i * page_tokens, (i + 1) * page_tokens).
+  std::vector<int32_t> forced;  // To be appended at the next step.
+  int64_t n_computed = 0;
+  bool is_running = false;
+  // A fork: has the same tokens as this request and waits for its logits instead of computing its own; 0 = none.
+  RequestId follows = 0;
 };
 
 }  // namespace mobilellm
