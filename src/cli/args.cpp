@@ -65,6 +65,7 @@ struct Args::Option {
   std::string value_name;  // Empty for a flag.
   std::string help;
   std::string section;  // Not empty when this option opens a section.
+  std::string implied;  // Value of a flag given without one; empty when it needs one.
   bool is_list = false;
   bool is_positional = false;
   std::function<void(const std::string& flag, const std::string& value)> set;
@@ -103,6 +104,12 @@ void Args::text(const std::string& names, const std::string& value_name, std::st
 void Args::text(const std::string& names, const std::string& value_name, std::optional<std::string>& target,
                 const std::string& help) {
   add(names, value_name, help, [&target](const std::string&, const std::string& value) { target = value; });
+}
+
+void Args::text_or(const std::string& names, const std::string& value_name, std::string& target,
+                   const std::string& implied, const std::string& help) {
+  add(names, value_name, help, [&target](const std::string&, const std::string& value) { target = value; }).implied =
+      implied;
 }
 
 void Args::list(const std::string& names, const std::string& value_name, std::vector<std::string>& target,
@@ -166,7 +173,16 @@ bool Args::parse(int argc, const char* const* argv) {
   }
 
   // CLI11 takes the arguments last first.
-  std::vector<std::string> arguments(argv, argv + argc);
+  std::vector<std::string> arguments;
+  for (int i = 0; i < argc; ++i) {
+    arguments.emplace_back(argv[i]);
+    const bool has_value = i + 1 < argc && argv[i + 1][0] != '-';
+    for (const auto& option : options_) {
+      if (!option->implied.empty() && !has_value && option->shown_name() == argv[i]) {
+        arguments.back() += "=" + option->implied;
+      }
+    }
+  }
   std::reverse(arguments.begin(), arguments.end());
   try {
     app.parse(std::move(arguments));

@@ -26,6 +26,9 @@ class Args {
   void text(const std::string& names, const std::string& value_name, std::string& target, const std::string& help);
   void text(const std::string& names, const std::string& value_name, std::optional<std::string>& target,
             const std::string& help);
+  /// A flag whose value may be left out and is then `implied`.
+  void text_or(const std::string& names, const std::string& value_name, std::string& target, const std::string& implied,
+               const std::string& help);
   void list(const std::string& names, const std::string& value_name, std::vector<std::string>& target,
             const std::string& help);
   /// Numbers in [min, max]; anything else is a usage error that names the flag, the value and the range.

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 
@@ -22,6 +23,7 @@ constexpr size_t kStdoutBufferBytes = size_t{64} << 10;
 
 std::atomic<int> cancel_scopes{0};
 std::atomic<int> cancel_status{0};
+std::atomic<bool> is_cancelled{false};
 
 std::string& stdout_buffer() {
   static std::string buffer;
@@ -33,6 +35,7 @@ extern "C" void on_signal(int signal) {
   const int status = 128 + signal;
   if (signal == SIGPIPE || cancel_scopes.load() == 0 || cancel_status.load() != 0) _exit(status);
   cancel_status.store(status);
+  is_cancelled.store(true);
 }
 
 bool is_set(const char* variable) {
@@ -72,6 +75,7 @@ void set_up_process() {
 CancelScope::CancelScope() { cancel_scopes.fetch_add(1); }
 CancelScope::~CancelScope() { cancel_scopes.fetch_sub(1); }
 int CancelScope::requested_status() { return cancel_status.load(); }
+const std::atomic<bool>& CancelScope::flag() { return is_cancelled; }
 
 void print(std::string_view text) {
   stdout_buffer() += text;

@@ -1,6 +1,7 @@
 /// Standard output and error of the program, its signals, colours and progress bar. Only src/cli prints.
 #pragma once
 
+#include <atomic>
 #include <string>
 #include <string_view>
 
@@ -25,6 +26,8 @@ class CancelScope {
   CancelScope& operator=(const CancelScope&) = delete;
   /// 0, or the exit status that the received signal asks for.
   static int requested_status();
+  /// True once a signal was received.
+  static const std::atomic<bool>& flag();
 };
 
 /// Appends to standard output, which is buffered until flush_stdout(). Ends the process quietly (141) when the reader
