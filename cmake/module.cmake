@@ -47,3 +47,22 @@ function(mobilellm_test name)
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
     PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 300 SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
 endfunction()
+
+# mobilellm_library() makes the library `mobilellm` from every module declared so far; consumers link
+# mobilellm::mobilellm, in the build tree and installed alike.
+function(mobilellm_library)
+  get_property(modules GLOBAL PROPERTY MOBILELLM_MODULES)
+  get_property(libraries GLOBAL PROPERTY MOBILELLM_LIBRARIES)
+  list(REMOVE_DUPLICATES libraries)
+  add_library(mobilellm)
+  add_library(mobilellm::mobilellm ALIAS mobilellm)
+  foreach(module IN LISTS modules)
+    target_sources(mobilellm PRIVATE $<TARGET_OBJECTS:${module}>)
+  endforeach()
+  target_link_libraries(mobilellm PRIVATE fmt::fmt Threads::Threads ${libraries})
+  target_compile_features(mobilellm PUBLIC cxx_std_20)
+  target_include_directories(mobilellm PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  set_target_properties(mobilellm PROPERTIES
+    LINKER_LANGUAGE CXX VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+endfunction()

@@ -118,10 +118,11 @@ int64_t context_of(const InspectFlags& flags, const ModelSpec& spec) {
   return flags.context.value_or(spec.max_context);
 }
 
-void print_spec(const ModelSpec& spec, const ModelCheck& check, const InspectFlags& flags) {
-  const auto row = [](std::string_view name, const std::string& value) {
-    print(printable(fmt::format("{:<14}{}\n", name, value)));
-  };
+void row(std::string_view name, const std::string& value) {
+  print(printable(fmt::format("{:<14}{}\n", name, value)));
+}
+
+void print_spec(const ModelSpec& spec, const ModelCheck& check) {
   row("architecture", spec.architecture);
   row("layers", fmt::format("{}, d_model {}, d_ff {}", spec.n_layers(), spec.d_model,
                             summarize_layers(spec, [](const LayerSpec& layer) { return std::to_string(layer.d_ff); })));
@@ -138,12 +139,9 @@ void print_spec(const ModelSpec& spec, const ModelCheck& check, const InspectFla
 }
 
 void print_text(const InspectFlags& flags, const ModelCheck& check, const TextReport& text) {
-  const auto row = [](std::string_view name, const std::string& value) {
-    print(printable(fmt::format("{:<14}{}\n", name, value)));
-  };
   row("model", check.path);
   row("format", check.format.empty() ? "none" : check.format);
-  if (check.spec) print_spec(*check.spec, check, flags);
+  if (check.spec) print_spec(*check.spec, check);
   for (const DTypeTotal& total : check.dtypes) {
     row("  " + total.type, fmt::format("{} tensors, {}", total.n_tensors, megabytes(total.n_bytes)));
   }
