@@ -1,13 +1,12 @@
 // Parsing with CLI11, checking values and printing help.
 #include "cli/args.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <numeric>
-
-#include <CLI/CLI.hpp>
 
 #include "base/error.h"
 #include "cli/terminal.h"
@@ -114,8 +113,9 @@ void Args::text_or(const std::string& names, const std::string& value_name, std:
 
 void Args::list(const std::string& names, const std::string& value_name, std::vector<std::string>& target,
                 const std::string& help) {
-  add(names, value_name, help, [&target](const std::string&, const std::string& value) { target.push_back(value); })
-      .is_list = true;
+  add(names, value_name, help, [&target](const std::string&, const std::string& value) {
+    target.push_back(value);
+  }).is_list = true;
 }
 
 void Args::integer(const std::string& names, const std::string& value_name, int64_t& target, int64_t min, int64_t max,
@@ -147,8 +147,9 @@ void Args::number(const std::string& names, const std::string& value_name, std::
 }
 
 void Args::positional(const std::string& value_name, std::optional<std::string>& target, const std::string& help) {
-  add(value_name, value_name, help, [&target](const std::string&, const std::string& value) { target = value; })
-      .is_positional = true;
+  add(value_name, value_name, help, [&target](const std::string&, const std::string& value) {
+    target = value;
+  }).is_positional = true;
 }
 
 void Args::fail_usage(const std::string& message) const {
@@ -249,6 +250,9 @@ std::string Args::help() const {
     row.resize(kHelpColumn, ' ');
     out += row + indented(option->help) + "\n";
   }
+  out += "  -h, --help";
+  out.append(kHelpColumn - 12, ' ');
+  out += "this text\n";
   if (!examples_.empty()) out += "\nexamples:\n";
   for (const std::string& line : examples_) out += "  " + line + "\n";
   for (const std::string& text : notes_) out += "\n" + wrap_text(text, kHelpWidth, 0) + "\n";

@@ -102,8 +102,9 @@ void declare(Args& args, GenerateFlags& flags) {
   args.example("mobilellm generate --model-path MODEL --prompt - < question.txt");
   args.example("mobilellm generate --model-path MODEL --temperature 0 --final-only \\");
   args.example("  --stop-at-boxed --extract-boxed --prompt \"Compute 17 * 23.\"");
-  args.note("The text goes alone to standard output, one summary line to standard error. Exit status: 0 success (also "
-            "at a length limit), 1 failure, 2 misuse, 3 no boxed answer, 130 or 143 interrupted.");
+  args.note(
+      "The text goes alone to standard output, one summary line to standard error. Exit status: 0 success (also "
+      "at a length limit), 1 failure, 2 misuse, 3 no boxed answer, 130 or 143 interrupted.");
 }
 
 std::string read_prompt(const GenerateFlags& flags, const Args& args) {
@@ -269,8 +270,8 @@ void print_logprobs(const GenerateResult& result, const Tokenizer& tokenizer) {
       append_json_string(text, tokenizer.decode(std::span(&token, 1)));
       return text;
     };
-    std::string line = fmt::format("{:>8} {}", entry.logprob ? fmt::format("{:.4f}", *entry.logprob) : "forced",
-                                   quoted(entry.token));
+    std::string line =
+        fmt::format("{:>8} {}", entry.logprob ? fmt::format("{:.4f}", *entry.logprob) : "forced", quoted(entry.token));
     for (const TokenLogprob& candidate : entry.top) {
       line += fmt::format("  {:.4f} {}", candidate.logprob, quoted(candidate.token));
     }
@@ -299,11 +300,11 @@ std::unique_ptr<TextModel> load(const GenerateFlags& flags) {
 
 void describe_start(const TextModel& model, const GenerateRequest& request, const Prompt& prompt) {
   const SamplingParams& sampling = request.sampling;
-  print_status(printable(fmt::format(
-      "Chat template found: {}\nPrompt: {}\n{} prompt tokens, temperature {:g}, top-p {:g}, seed {}\n"
-      "Starting generation...\n",
-      model.chat_template() != nullptr ? "True" : "False", request.prompt, prompt.ids.size(), sampling.temperature,
-      sampling.top_p, sampling.seed)));
+  print_status(printable(
+      fmt::format("Chat template found: {}\nPrompt: {}\n{} prompt tokens, temperature {:g}, top-p {:g}, seed {}\n"
+                  "Starting generation...\n",
+                  model.chat_template() != nullptr ? "True" : "False", request.prompt, prompt.ids.size(),
+                  sampling.temperature, sampling.top_p, sampling.seed)));
 }
 
 }  // namespace

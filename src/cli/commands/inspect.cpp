@@ -67,9 +67,7 @@ TextReport read_text_parts(const std::string& path, const ModelCheck& check) {
   return report;
 }
 
-std::string shape_of(const std::vector<int64_t>& shape) {
-  return shape.empty() ? std::string("-") : shape_text(shape);
-}
+std::string shape_of(const std::vector<int64_t>& shape) { return shape.empty() ? std::string("-") : shape_text(shape); }
 
 // Distinct values of a property over the layers, e.g. "full x 4, sliding 512 x 18".
 template <typename Property>
@@ -118,9 +116,7 @@ int64_t context_of(const InspectFlags& flags, const ModelSpec& spec) {
   return flags.context.value_or(spec.max_context);
 }
 
-void row(std::string_view name, const std::string& value) {
-  print(printable(fmt::format("{:<14}{}\n", name, value)));
-}
+void row(std::string_view name, const std::string& value) { print(printable(fmt::format("{:<14}{}\n", name, value))); }
 
 void print_spec(const ModelSpec& spec, const ModelCheck& check) {
   row("architecture", spec.architecture);
@@ -132,7 +128,8 @@ void print_spec(const ModelSpec& spec, const ModelCheck& check) {
   row("attention", summarize_layers(spec, window_text));
   row("rope", summarize_layers(spec, [&spec](const LayerSpec& layer) { return rope_text(spec, layer); }));
   row("q/k norm", summarize_layers(spec, [](const LayerSpec& layer) { return std::string(to_string(layer.qk_norm)); }));
-  row("mlp", check.mlp_variant + " (" + check.mlp_reason + ")");
+  row("mlp", check.mlp_reason.starts_with(check.mlp_variant) ? check.mlp_reason
+                                                             : check.mlp_variant + " (" + check.mlp_reason + ")");
   row("vocabulary", fmt::format("{}, output {}", spec.vocab_size, spec.is_output_tied ? "tied" : "untied"));
   row("parameters", fmt::format("{} ({:.1f}M)", check.n_parameters, static_cast<double>(check.n_parameters) / 1e6));
   row("weights", fmt::format("{}, {:.2f} bits per weight", megabytes(check.n_weight_bytes), check.bits_per_weight));
@@ -224,8 +221,7 @@ Json report_json(const InspectFlags& flags, const ModelCheck& check, const TextR
   out.set("bits_per_weight", check.bits_per_weight);
   Json dtypes = Json::array();
   for (const DTypeTotal& total : check.dtypes) {
-    dtypes.push(
-        Json::object().set("type", total.type).set("tensors", total.n_tensors).set("bytes", total.n_bytes));
+    dtypes.push(Json::object().set("type", total.type).set("tensors", total.n_tensors).set("bytes", total.n_bytes));
   }
   Json tensors = Json::array();
   for (const TensorCheck& tensor : check.tensors) {
@@ -252,8 +248,10 @@ Json report_json(const InspectFlags& flags, const ModelCheck& check, const TextR
 int run_inspect(int argc, const char* const* argv) {
   InspectFlags flags;
   std::optional<std::string> positional_path;
-  Args args("inspect", "Tells what a model is and checks its files against what its configuration asks for. Reads "
-            "headers only, so it is instant for any size.", "[--model-path] PATH [flags]");
+  Args args("inspect",
+            "Tells what a model is and checks its files against what its configuration asks for. Reads "
+            "headers only, so it is instant for any size.",
+            "[--model-path] PATH [flags]");
   args.text("--model-path,--model", "PATH", flags.model_path, "model folder or .gguf file (default: .)");
   args.positional("PATH", positional_path, "the same without the flag");
   args.flag("--tensors", flags.tensors, "list every tensor, not only those with a problem");
@@ -263,8 +261,9 @@ int run_inspect(int argc, const char* const* argv) {
   args.example("mobilellm inspect --model-path MODEL");
   args.example("mobilellm inspect MODEL --tensors --ctx 4096");
   args.example("mobilellm inspect MODEL --json");
-  args.note("Exit status: 0 when all is well, 1 when something is wrong, with one line on standard error for each "
-            "problem.");
+  args.note(
+      "Exit status: 0 when all is well, 1 when something is wrong, with one line on standard error for each "
+      "problem.");
   if (!args.parse(argc, argv)) return 0;
   if (positional_path) flags.model_path = *positional_path;
 

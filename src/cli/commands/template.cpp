@@ -1,11 +1,12 @@
 // mobilellm template: chat messages rendered with a model's chat template.
+#include "chat/template.h"
+
 #include <optional>
 #include <string>
 
 #include "base/error.h"
 #include "base/files.h"
 #include "base/json.h"
-#include "chat/template.h"
 #include "cli/args.h"
 #include "cli/commands/commands.h"
 #include "cli/line_reader.h"
@@ -104,10 +105,11 @@ int run_template(int argc, const char* const* argv) {
   args.example("echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' |");
   args.example("  mobilellm template --model-path MODEL");
   args.example("mobilellm template --file chat.jinja --jsonl < requests.jsonl");
-  args.note("An object may have: messages, tools, documents, add_generation_prompt, continue_final_message, bos_token, "
-            "eos_token, kwargs (further variables). A plain array is taken as messages, and then the generation prompt "
-            "is added. --jsonl writes {\"rendered\": TEXT} or {\"error\": MESSAGE} for each line; the exit status is 1 "
-            "when a line was not such an object.");
+  args.note(
+      "An object may have: messages, tools, documents, add_generation_prompt, continue_final_message, bos_token, "
+      "eos_token, kwargs (further variables). A plain array is taken as messages, and then the generation prompt "
+      "is added. --jsonl writes {\"rendered\": TEXT} or {\"error\": MESSAGE} for each line; the exit status is 1 "
+      "when a line was not such an object.");
   if (!args.parse(argc, argv)) return 0;
   if (flags.model_path.has_value() == flags.file.has_value()) {
     args.fail_usage("expected exactly one of --model-path and --file");

@@ -63,11 +63,13 @@ std::vector<TokenId> parse_ids(std::string_view text, const Tokenizer& tokenizer
 }
 
 std::vector<TokenId> ids_from_json(const Json& value, const Tokenizer& tokenizer, const std::string& origin) {
-  if (!value.is_array()) fail(ErrorCode::kCorruptData, "[tokenize] {}: ids: got {}, expected array", origin, value.type_name());
+  if (!value.is_array())
+    fail(ErrorCode::kCorruptData, "[tokenize] {}: ids: got {}, expected array", origin, value.type_name());
   std::vector<TokenId> ids;
   ids.reserve(value.as_array().size());
   for (const Json& id : value.as_array()) {
-    if (!id.is_int()) fail(ErrorCode::kCorruptData, "[tokenize] {}: ids: got {}, expected integer", origin, id.type_name());
+    if (!id.is_int())
+      fail(ErrorCode::kCorruptData, "[tokenize] {}: ids: got {}, expected integer", origin, id.type_name());
     ids.push_back(checked_id(id.as_int(), tokenizer, origin));
   }
   return ids;
@@ -92,8 +94,7 @@ Json answer_line(const std::string& line, const std::string& origin, const Token
   }
   const std::string text = reader.get_string("text");
   if (!reader.has("text_pair")) return encode_to_json(text, tokenizer, flags.special);
-  const PairEncoding pair =
-      tokenizer.encode_pair(text, reader.get_string("text_pair"), {.add_special = flags.special});
+  const PairEncoding pair = tokenizer.encode_pair(text, reader.get_string("text_pair"), {.add_special = flags.special});
   return Json::object().set("ids", ids_to_json(pair.ids)).set("type_ids", ids_to_json(pair.type_ids));
 }
 
@@ -119,7 +120,8 @@ int answer_lines(const Tokenizer& tokenizer, const TokenizeFlags& flags) {
 
 int run_tokenize(int argc, const char* const* argv) {
   TokenizeFlags flags;
-  Args args("tokenize", "Turns text into token ids, or ids into text with --decode.", "[--model-path PATH] [TEXT] [flags]");
+  Args args("tokenize", "Turns text into token ids, or ids into text with --decode.",
+            "[--model-path PATH] [TEXT] [flags]");
   args.text("--model-path,--model", "PATH", flags.model_path,
             "model folder (may hold a tokenizer alone), .gguf file or tokenizer file (default: .)");
   args.positional("TEXT", flags.text, "the text, or ids with --decode; standard input when absent");
@@ -132,9 +134,11 @@ int run_tokenize(int argc, const char* const* argv) {
   args.example("mobilellm tokenize --model-path MODEL \"Hello world\"");
   args.example("mobilellm tokenize --model-path MODEL --decode \"9906 1917\"");
   args.example("echo '{\"text\": \"Hi\"}' | mobilellm tokenize --model-path MODEL --jsonl");
-  args.note("--jsonl reads {\"text\": T} or {\"text\": T, \"text_pair\": U} and writes {\"ids\": [..]} (with \"type_ids\" for a "
-            "pair); with --decode it reads {\"ids\": [..]} and writes {\"text\": T}. A line that fails gives "
-            "{\"error\": MESSAGE}, and the exit status is 1 at the end.");
+  args.note(
+      "--jsonl reads {\"text\": T} or {\"text\": T, \"text_pair\": U} and writes {\"ids\": [..]} (with \"type_ids\" "
+      "for a "
+      "pair); with --decode it reads {\"ids\": [..]} and writes {\"text\": T}. A line that fails gives "
+      "{\"error\": MESSAGE}, and the exit status is 1 at the end.");
   if (!args.parse(argc, argv)) return 0;
   if (flags.jsonl && flags.text) args.fail_usage("--jsonl reads lines, not the argument '" + *flags.text + "'");
 

@@ -54,7 +54,8 @@ class Sequence {
   void append(std::span<const int32_t> tokens, int n_logits, std::vector<float>& logits) {
     const int64_t page_tokens = runner_.page_tokens();
     const int64_t end = position_ + static_cast<int64_t>(tokens.size());
-    while (static_cast<int64_t>(pages_.size()) * page_tokens < end) pages_.push_back(static_cast<int32_t>(pages_.size()));
+    while (static_cast<int64_t>(pages_.size()) * page_tokens < end)
+      pages_.push_back(static_cast<int32_t>(pages_.size()));
     runner_.reserve_pages(static_cast<int>(pages_.size()));
     logits.resize(static_cast<size_t>(n_logits) * static_cast<size_t>(runner_.spec().vocab_size));
     const SequenceSlice slice{tokens, position_, pages_, n_logits};
@@ -251,10 +252,10 @@ std::string failure(const Comparison& comparison, double tolerance) {
 
 void print_text(const Comparison& comparison, double tolerance, bool is_ok) {
   for (const LogitsResult& result : comparison.logits) {
-    print(printable(fmt::format(
-        "{:<16} {:>4} positions  max |delta| {:.2e}  KL mean {:.1e} max {:.1e}  top-1 {:.1f}%\n", result.name,
-        result.n_positions, result.max_delta, result.mean_kl, result.max_kl,
-        100.0 * static_cast<double>(result.n_top1_equal) / static_cast<double>(result.n_positions))));
+    print(printable(
+        fmt::format("{:<16} {:>4} positions  max |delta| {:.2e}  KL mean {:.1e} max {:.1e}  top-1 {:.1f}%\n",
+                    result.name, result.n_positions, result.max_delta, result.mean_kl, result.max_kl,
+                    100.0 * static_cast<double>(result.n_top1_equal) / static_cast<double>(result.n_positions))));
   }
   for (const GreedyResult& result : comparison.greedy) {
     print(printable(fmt::format("{:<16} {:>4} tokens     {}\n", result.name, result.n_tokens,
@@ -269,15 +270,15 @@ void print_text(const Comparison& comparison, double tolerance, bool is_ok) {
 Json to_json(const Comparison& comparison, double tolerance, bool is_ok) {
   Json logits = Json::array();
   for (const LogitsResult& result : comparison.logits) {
-    logits.push(Json::object()
-                    .set("name", result.name)
-                    .set("positions", result.n_positions)
-                    .set("max_delta", result.max_delta)
-                    .set("worst_position", result.worst_position)
-                    .set("mean_kl", result.mean_kl)
-                    .set("max_kl", result.max_kl)
-                    .set("top1_agreement", static_cast<double>(result.n_top1_equal) /
-                                               static_cast<double>(result.n_positions)));
+    logits.push(
+        Json::object()
+            .set("name", result.name)
+            .set("positions", result.n_positions)
+            .set("max_delta", result.max_delta)
+            .set("worst_position", result.worst_position)
+            .set("mean_kl", result.mean_kl)
+            .set("max_kl", result.max_kl)
+            .set("top1_agreement", static_cast<double>(result.n_top1_equal) / static_cast<double>(result.n_positions)));
   }
   Json greedy = Json::array();
   for (const GreedyResult& result : comparison.greedy) {
@@ -309,9 +310,10 @@ int run_verify(int argc, const char* const* argv) {
   args.flag("--json", flags.json, "print one JSON object");
   args.example("mobilellm verify --model-path MODEL --reference golden.safetensors");
   args.example("mobilellm verify --model-path MODEL --reference F --tolerance 1e-3 --json");
-  args.note("The reference holds any of: promptK.input_ids [T] with promptK.logits [T, vocabulary]; input_ids with "
-            "logits_ref; greedy.prompt_ids with greedy.ids. Exit status: 0 when every logit is within the tolerance and "
-            "every greedy token is the same, else 1.");
+  args.note(
+      "The reference holds any of: promptK.input_ids [T] with promptK.logits [T, vocabulary]; input_ids with "
+      "logits_ref; greedy.prompt_ids with greedy.ids. Exit status: 0 when every logit is within the tolerance and "
+      "every greedy token is the same, else 1.");
   if (!args.parse(argc, argv)) return 0;
   if (flags.reference.empty()) args.fail_usage("--reference is missing");
 
