@@ -2,11 +2,13 @@
 #include "engine/sampler/candidates.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
 
 #include "base/error.h"
+#include "engine/sampler/fast_exp.h"
 
 namespace mobilellm {
 
@@ -30,37 +32,74 @@ void Candidates::scale(double temperature) {
   for (size_t i = 0; i < size_; ++i) logits_[i] /= temperature;
 }
 
-size_t Candidates::largest() const {
-  size_t best = 0;
-  for (size_t i = 1; i < size_; ++i) {
-    if (logits_[i] > logits_[best]) best = i;
+namespace {
+
+// Independent accumulators, so that loops are not one chain of dependent operations.
+constexpr size_t kLanes = 8;
+
+double max_of(std::span<const double> values) {
+  std::array<double, kLanes> max;
+  max.fill(-std::numeric_limits<double>::infinity());
+  const size_t whole = values.size() / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) max[lane] = std::max(max[lane], values[i + lane]);
   }
-  return best;
+  for (size_t i = whole; i < values.size(); ++i) max[0] = std::max(max[0], values[i]);
+  return *std::max_element(max.begin(), max.end());
+}
+
+double min_of(std::span<const double> values) {
+  std::array<double, kLanes> min;
+  min.fill(std::numeric_limits<double>::infinity());
+  const size_t whole = values.size() / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) min[lane] = std::min(min[lane], values[i + lane]);
+  }
+  for (size_t i = whole; i < values.size(); ++i) min[0] = std::min(min[0], values[i]);
+  return *std::min_element(min.begin(), min.end());
+}
+
+double sum_of(std::span<const double> values) {
+  std::array<double, kLanes> sum{};
+  const size_t whole = values.size() / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) sum[lane] += values[i + lane];
+  }
+  for (size_t i = whole; i < values.size(); ++i) sum[0] += values[i];
+  return std::accumulate(sum.begin(), sum.end(), 0.0);
+}
+
+}  // namespace
+
+size_t Candidates::largest() const {
+  const auto values = logits();
+  return static_cast<size_t>(std::find(values.begin(), values.end(), max_of(values)) - values.begin());
 }
 
 std::span<const double> Candidates::weights() {
   if (!has_weights_) {
     weights_.resize(std::max(weights_.size(), size_));
-    const double max = size_ == 0 ? 0 : logits_[largest()];
+    const double max = max_of(logits());
     if (std::isinf(max)) fail(ErrorCode::kInvalidArgument, "[sampler] every token is forbidden by the sampling rules");
-    for (size_t i = 0; i < size_; ++i) weights_[i] = std::exp(logits_[i] - max);
+    const double* x = logits_.data();
+    double* w = weights_.data();
+    const size_t n = size_;
+    if (min_of(logits()) - max >= kLowestExponent) {
+      for (size_t i = 0; i < n; ++i) w[i] = exp_in_range(x[i] - max);
+    } else {
+      for (size_t i = 0; i < n; ++i) w[i] = exp_nonpositive(x[i] - max);
+    }
     has_weights_ = true;
   }
   return {weights_.data(), size_};
 }
 
 double Candidates::total_weight() {
-  if (total_ < 0) {
-    const auto w = weights();
-    total_ = std::accumulate(w.begin(), w.end(), 0.0);
-  }
+  if (total_ < 0) total_ = sum_of(weights());
   return total_;
 }
 
-double Candidates::max_weight() {
-  const auto w = weights();
-  return *std::max_element(w.begin(), w.end());
-}
+double Candidates::max_weight() { return max_of(weights()); }
 
 void Candidates::start_list() {
   if (ids_.size() < size_) ids_.resize(size_);
@@ -68,17 +107,18 @@ void Candidates::start_list() {
   is_list_ = true;
 }
 
-void Candidates::keep_indices(std::span<size_t> indices) {
+void Candidates::keep_ranked(size_t n) {
   if (!is_list_) start_list();
+  const auto kept = std::span(scratch_ranked_).first(n);
   // Ascending order makes compaction in place safe and keeps the list in order of ids.
-  std::sort(indices.begin(), indices.end());
-  for (size_t n = 0; n < indices.size(); ++n) {
-    const size_t i = indices[n];
-    ids_[n] = ids_[i];
-    logits_[n] = logits_[i];
-    if (has_weights_) weights_[n] = weights_[i];
+  std::sort(kept.begin(), kept.end(), [](const auto& a, const auto& b) { return a.index < b.index; });
+  for (size_t to = 0; to < n; ++to) {
+    const size_t from = kept[to].index;
+    ids_[to] = ids_[from];
+    logits_[to] = logits_[from];
+    if (has_weights_) weights_[to] = weights_[from];
   }
-  size_ = indices.size();
+  size_ = n;
   total_ = -1;
 }
 

@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "engine/sampler/prefix_of_mass.h"
+
 namespace mobilellm {
 
 /// Starts as the whole vocabulary in order of ids, which penalties change by id. The first filter makes it a shrinking
@@ -48,11 +50,11 @@ class Candidates {
     size_ = n;
     total_ = -1;
   }
-  /// Keeps the given indices (any order, no doubles).
-  void keep_indices(std::span<size_t> indices);
+  /// Keeps those that the first n elements of scratch_ranked() name.
+  void keep_ranked(size_t n);
 
   /// Room for a rule's own list, kept between uses.
-  std::vector<size_t>& scratch_indices() { return scratch_indices_; }
+  std::vector<RankedCandidate>& scratch_ranked() { return scratch_ranked_; }
   std::vector<double>& scratch_values() { return scratch_values_; }
 
  private:
@@ -61,7 +63,7 @@ class Candidates {
   std::vector<int32_t> ids_;
   std::vector<double> logits_;
   std::vector<double> weights_;
-  std::vector<size_t> scratch_indices_;
+  std::vector<RankedCandidate> scratch_ranked_;
   std::vector<double> scratch_values_;
   size_t size_ = 0;
   double total_ = -1;  // Negative: not computed.

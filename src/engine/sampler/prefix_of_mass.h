@@ -3,26 +3,35 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 namespace mobilellm {
 
-/// Permutes `order` so that its first n elements are the shortest prefix, in the order of `less` (a strict total
-/// order), whose weights sum to at least `mass`, and returns n: at least 1, all when the mass is never reached. Linear
-/// time: halves the part that holds the border, and sorts only its last few elements.
-template <typename Less, typename Weight>
-size_t prefix_of_mass(std::span<size_t> order, double mass, Less less, Weight weight) {
+/// A candidate in an order: smaller keys first, then smaller indices.
+struct RankedCandidate {
+  double key;
+  double weight;
+  size_t index;
+
+  bool operator<(const RankedCandidate& other) const {
+    return key != other.key ? key < other.key : index < other.index;
+  }
+};
+
+/// Permutes `list` so that its first n elements are the shortest prefix in order whose weights sum to at least `mass`,
+/// and returns n: at least 1 of a non-empty list, all when the mass is never reached.
+/// Linear time: halves the part that holds the border, and sorts only its last few elements.
+inline size_t prefix_of_mass(std::span<RankedCandidate> list, double mass) {
   constexpr size_t kSorted = 128;
-  size_t begin = 0;
-  size_t end = order.size();
+  RankedCandidate* begin = list.data();
+  RankedCandidate* end = begin + list.size();
   double before = 0;
-  while (end - begin > kSorted) {
-    const size_t middle = begin + (end - begin) / 2;
-    const auto first = order.begin();
-    std::nth_element(first + static_cast<std::ptrdiff_t>(begin), first + static_cast<std::ptrdiff_t>(middle),
-                     first + static_cast<std::ptrdiff_t>(end), less);
+  while (end - begin > static_cast<std::ptrdiff_t>(kSorted)) {
+    RankedCandidate* middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end);
     double upper = 0;
-    for (size_t i = begin; i < middle; ++i) upper += weight(order[i]);
+    for (const RankedCandidate* c = begin; c < middle; ++c) upper += c->weight;
     if (before + upper >= mass) {
       end = middle;
     } else {
@@ -30,12 +39,12 @@ size_t prefix_of_mass(std::span<size_t> order, double mass, Less less, Weight we
       begin = middle;
     }
   }
-  std::sort(order.begin() + static_cast<std::ptrdiff_t>(begin), order.begin() + static_cast<std::ptrdiff_t>(end), less);
-  for (size_t i = begin; i < end; ++i) {
-    before += weight(order[i]);
-    if (before >= mass) return i + 1;
+  std::sort(begin, end);
+  for (; begin < end; ++begin) {
+    before += begin->weight;
+    if (before >= mass) return static_cast<size_t>(begin - list.data()) + 1;
   }
-  return std::max<size_t>(end, order.empty() ? 0 : 1);
+  return static_cast<size_t>(end - list.data());
 }
 
 }  // namespace mobilellm

@@ -5,8 +5,10 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "base/error.h"
+#include "engine/sampler/fast_exp.h"
 #include "engine/sampler/rules.h"
 
 namespace mobilellm {
@@ -108,9 +110,25 @@ int32_t argmax(std::span<const float> logits) {
 
 double log_sum_exp(std::span<const float> logits) {
   const double max = logits[static_cast<size_t>(argmax(logits))];
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(logit - max);
-  return max + std::log(sum);
+  // Blocks whose values are all in range go through a loop without branches.
+  std::array<double, 64> x;
+  std::array<double, 8> sum{};
+  for (size_t begin = 0; begin < logits.size(); begin += x.size()) {
+    const size_t n = std::min(x.size(), logits.size() - begin);
+    double min = 0;
+    for (size_t i = 0; i < n; ++i) {
+      x[i] = logits[begin + i] - max;
+      min = std::min(min, x[i]);
+    }
+    if (n == x.size() && min >= kLowestExponent) {
+      for (size_t i = 0; i < x.size(); i += sum.size()) {
+        for (size_t lane = 0; lane < sum.size(); ++lane) sum[lane] += exp_in_range(x[i + lane]);
+      }
+    } else {
+      for (size_t i = 0; i < n; ++i) sum[i % sum.size()] += exp_nonpositive(x[i]);
+    }
+  }
+  return max + std::log(std::accumulate(sum.begin(), sum.end(), 0.0));
 }
 
 void Sampler::apply_rules(std::span<const float> logits, const SamplingParams& params, const TokenHistory& history) {

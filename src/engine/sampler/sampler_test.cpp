@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/random.h"
+#include "engine/sampler/fast_exp.h"
 
 namespace mobilellm {
 namespace {
@@ -69,6 +70,23 @@ TEST(Sampler, MatchesReferenceDistributions) {
     for (size_t i = 0; i < result.size(); ++i) ASSERT_NEAR(result[i].second, probs[i].as_double(), 1e-9);
   }
   EXPECT_EQ(n_cases, 270);
+}
+
+TEST(FastExp, EqualsTheLibraryFunction) {
+  EXPECT_EQ(exp_nonpositive(0), 1);
+  EXPECT_EQ(exp_nonpositive(-std::numeric_limits<double>::infinity()), 0);
+  for (uint64_t i = 0; i < 20000; ++i) {
+    const double x = -random_uniform(1, 1, i) * (i % 2 == 0 ? 2 : 708);
+    EXPECT_NEAR(exp_nonpositive(x) / std::exp(x), 1, 5e-16) << x;
+  }
+}
+
+TEST(Sampler, LogSumExpTakesLargeLogits) {
+  EXPECT_NEAR(log_sum_exp(std::vector<float>{1000, 1000}), 1000 + std::log(2), 1e-12);
+  std::vector<float> logits(37);
+  double sum = 0;
+  for (size_t i = 0; i < logits.size(); ++i) sum += std::exp(double{logits[i] = static_cast<float>(i) / 7});
+  EXPECT_NEAR(log_sum_exp(logits), std::log(sum), 1e-12);
 }
 
 TEST(Sampler, GreedyTakesTheFirstOfEqualLogits) {

@@ -10,16 +10,12 @@ void apply_top_p(Candidates& candidates, const SamplingParams& params, const Tok
   // All tokens below (1 - p) / n together weigh less than 1 - p, so the nucleus is complete before the first of them.
   // Half of it, to be safe from rounding.
   const double floor = 0.5 * (1 - params.top_p) / static_cast<double>(weights.size()) * total;
-  auto& order = candidates.scratch_indices();
-  order.clear();
+  auto& ranked = candidates.scratch_ranked();
+  ranked.clear();
   for (size_t i = 0; i < weights.size(); ++i) {
-    if (weights[i] >= floor) order.push_back(i);
+    if (weights[i] >= floor) ranked.push_back({-weights[i], weights[i], i});
   }
-  const size_t n = prefix_of_mass(
-      order, params.top_p * total,
-      [&](size_t a, size_t b) { return weights[a] != weights[b] ? weights[a] > weights[b] : a < b; },
-      [&](size_t i) { return weights[i]; });
-  candidates.keep_indices(std::span(order).first(n));
+  candidates.keep_ranked(prefix_of_mass(ranked, params.top_p * total));
 }
 
 }  // namespace mobilellm

@@ -20,20 +20,13 @@ void apply_typical_p(Candidates& candidates, const SamplingParams& params, const
   const auto weights = candidates.weights();
   const double total = candidates.total_weight();
   const double mean_surprise = entropy(candidates);
-  auto& distance = candidates.scratch_values();
-  auto& order = candidates.scratch_indices();
-  distance.resize(weights.size());
-  order.clear();
+  auto& ranked = candidates.scratch_ranked();
+  ranked.clear();
   for (size_t i = 0; i < weights.size(); ++i) {
     if (weights[i] <= 0) continue;
-    distance[i] = std::abs(-std::log(weights[i] / total) - mean_surprise);
-    order.push_back(i);
+    ranked.push_back({std::abs(-std::log(weights[i] / total) - mean_surprise), weights[i], i});
   }
-  const size_t n = prefix_of_mass(
-      order, params.typical_p * total,
-      [&](size_t a, size_t b) { return distance[a] != distance[b] ? distance[a] < distance[b] : a < b; },
-      [&](size_t i) { return weights[i]; });
-  candidates.keep_indices(std::span(order).first(n));
+  candidates.keep_ranked(prefix_of_mass(ranked, params.typical_p * total));
 }
 
 }  // namespace mobilellm
