@@ -59,13 +59,10 @@ bool TokenTrie::match(std::string_view text, size_t from, size_t& begin, size_t&
 }
 
 void AddedTokens::note(uint32_t index) {
-  by_id_.emplace(tokens_[index].id, index);
+  const auto id = static_cast<size_t>(tokens_[index].id);
+  if (id >= by_id_.size()) by_id_.resize(id + 1, -1);
+  by_id_[id] = static_cast<int32_t>(index);
   by_content_.emplace(tokens_[index].content, index);
-}
-
-const AddedToken* AddedTokens::find(TokenId id) const {
-  const auto found = by_id_.find(id);
-  return found == by_id_.end() ? nullptr : &tokens_[found->second];
 }
 
 const AddedToken* AddedTokens::find(std::string_view content) const {

@@ -69,14 +69,17 @@ class AddedTokens {
   bool has_any(bool in_normalized) const { return !(in_normalized ? normalized_ : raw_).empty(); }
 
   const std::vector<AddedToken>& tokens() const { return tokens_; }
-  const AddedToken* find(TokenId id) const;
+  const AddedToken* find(TokenId id) const {
+    if (id < 0 || static_cast<size_t>(id) >= by_id_.size() || by_id_[static_cast<size_t>(id)] < 0) return nullptr;
+    return &tokens_[static_cast<size_t>(by_id_[static_cast<size_t>(id)])];
+  }
   const AddedToken* find(std::string_view content) const;
 
  private:
   void note(uint32_t index);
 
   std::vector<AddedToken> tokens_;
-  std::unordered_map<TokenId, uint32_t> by_id_;
+  std::vector<int32_t> by_id_;                                 // Index in tokens_, -1 for other ids.
   std::unordered_map<std::string_view, uint32_t> by_content_;  // Views into tokens_, which never changes.
   TokenTrie raw_;
   TokenTrie normalized_;

@@ -16,7 +16,7 @@ namespace {
 // Up to this many symbols a scan for the lowest rank beats a heap.
 constexpr size_t kShort = 48;
 constexpr size_t kBoundaryBits = size_t{1} << 22;
-constexpr size_t kScratchEntries = size_t{1} << 14;
+constexpr size_t kScratchEntries = size_t{1} << 13;
 constexpr size_t kScratchMinText = 16 << 10;
 
 size_t boundary_hash(char32_t left, char32_t right) {
@@ -27,7 +27,7 @@ size_t boundary_hash(char32_t left, char32_t right) {
 }  // namespace
 
 void MergeTable::reserve(size_t n_merges) {
-  const size_t n_slots = std::bit_ceil(std::max<size_t>(16, n_merges * 2));
+  const size_t n_slots = std::bit_ceil(std::max<size_t>(16, n_merges + n_merges / 2));
   if (n_slots > slots_.size()) grow(n_slots);
 }
 
@@ -43,7 +43,7 @@ void MergeTable::grow(size_t n_slots) {
 }
 
 void MergeTable::set(TokenId left, TokenId right, Merge merge) {
-  if ((n_merges_ + 1) * 2 > slots_.size()) grow(std::max<size_t>(16, slots_.size() * 2));
+  if ((n_merges_ + 1) * 3 > slots_.size() * 2) grow(std::max<size_t>(16, slots_.size() * 2));
   const size_t mask = slots_.size() - 1;
   for (size_t i = hash(left, right) & mask;; i = (i + 1) & mask) {
     Slot& slot = slots_[i];
@@ -62,8 +62,6 @@ void MergeTable::set(TokenId left, TokenId right, Merge merge) {
 Bpe::Scratch::Scratch(size_t n_text_bytes, const std::vector<bool>* barred) : barred_(barred) {
   if (n_text_bytes < kScratchMinText) return;
   entries_.resize(kScratchEntries);
-  texts_.resize(kScratchEntries * kMaxText);
-  ids_.resize(kScratchEntries * kMaxIds);
 }
 
 Bpe::Bpe(Vocabulary vocabulary, MergeTable merges, BpeOptions options)
@@ -80,7 +78,17 @@ Bpe::Bpe(Vocabulary vocabulary, MergeTable merges, BpeOptions options)
   }
   is_complete_ = std::none_of(byte_ids_.begin(), byte_ids_.end(), [](TokenId id) { return id < 0; });
   is_whole_ = std::make_unique<std::atomic<uint8_t>[]>(vocabulary_.size());
-  if (options_.is_byte_level) return;
+  if (options_.is_byte_level) {
+    byte_merges_.resize(0x10000);
+    for (size_t left = 0; left < 256; ++left) {
+      for (size_t right = 0; right < 256; ++right) {
+        if (byte_ids_[left] >= 0 && byte_ids_[right] >= 0) {
+          byte_merges_[left << 8 | right] = merges_.find(byte_ids_[left], byte_ids_[right]);
+        }
+      }
+    }
+    return;
+  }
   character_ids_.assign(0x10000, -1);
   for (size_t id = 0; id < vocabulary_.size(); ++id) {
     const std::string_view text = vocabulary_.text(static_cast<TokenId>(id));
@@ -159,49 +167,49 @@ bool Bpe::may_merge_across(char32_t left, char32_t right) const {
 }
 
 void Bpe::encode_unit(std::string_view unit, std::vector<TokenId>& out, Scratch& scratch) const {
-  const uint64_t hash = hash_text(unit.data(), unit.size());
-  TokenId whole = unit.size() <= vocabulary_.max_length() ? vocabulary_.find(unit, hash) : -1;
-  if (whole >= 0 && scratch.barred_ != nullptr && (*scratch.barred_)[static_cast<size_t>(whole)]) whole = -1;
-  if (whole >= 0) {
-    if (options_.ignore_merges && options_.is_byte_level) {
-      out.push_back(whole);
-      return;
-    }
-    std::atomic<uint8_t>& is_whole = is_whole_[static_cast<size_t>(whole)];
-    const uint8_t known = is_whole.load(std::memory_order_relaxed);
-    if (known == 1) {
-      out.push_back(whole);
-      return;
-    }
-    if (known == 0) {
-      const size_t start = out.size();
-      merge_unit(unit, out, scratch);
-      is_whole.store(out.size() == start + 1 && out[start] == whole ? 1 : 2, std::memory_order_relaxed);
-      return;
-    }
-  }
+  const TextKey key = make_text_key(unit);
   if (scratch.entries_.empty() || unit.size() > Scratch::kMaxText) {
+    find_ids(unit, key, out, scratch);
+    return;
+  }
+  Scratch::Entry& entry = scratch.entries_[(key.hash >> 40) & (kScratchEntries - 1)];
+  if (entry.lo == key.lo && entry.hi == key.hi && entry.n_text == key.n) {
+    if (entry.n_ids == 1) {
+      out.push_back(entry.ids[0]);
+    } else {
+      out.insert(out.end(), entry.ids, entry.ids + entry.n_ids);
+    }
+    return;
+  }
+  const size_t start = out.size();
+  find_ids(unit, key, out, scratch);
+  const size_t n_ids = out.size() - start;
+  if (n_ids > Scratch::kMaxIds) return;
+  entry.lo = key.lo;
+  entry.hi = key.hi;
+  entry.n_text = static_cast<uint16_t>(key.n);
+  entry.n_ids = static_cast<uint16_t>(n_ids);
+  std::copy_n(out.begin() + static_cast<ptrdiff_t>(start), n_ids, entry.ids);
+}
+
+void Bpe::find_ids(std::string_view unit, const TextKey& key, std::vector<TokenId>& out, Scratch& scratch) const {
+  TokenId whole = unit.size() <= vocabulary_.max_length() ? vocabulary_.find(unit, key) : -1;
+  if (whole >= 0 && scratch.barred_ != nullptr && (*scratch.barred_)[static_cast<size_t>(whole)]) whole = -1;
+  if (whole < 0) {
     merge_unit(unit, out, scratch);
     return;
   }
-  const size_t index = hash & (kScratchEntries - 1);
-  Scratch::Entry& entry = scratch.entries_[index];
-  char* const entry_text = scratch.texts_.data() + index * Scratch::kMaxText;
-  TokenId* const entry_ids = scratch.ids_.data() + index * Scratch::kMaxIds;
-  if (entry.n_ids != 0 && entry.hash == hash && entry.n_text == unit.size() &&
-      std::memcmp(entry_text, unit.data(), unit.size()) == 0) {
-    out.insert(out.end(), entry_ids, entry_ids + entry.n_ids);
+  std::atomic<uint8_t>& is_whole = is_whole_[static_cast<size_t>(whole)];
+  const uint8_t known = is_whole.load(std::memory_order_relaxed);
+  if (known == 1 || (options_.ignore_merges && options_.is_byte_level)) {
+    out.push_back(whole);
     return;
   }
   const size_t start = out.size();
   merge_unit(unit, out, scratch);
-  const size_t n_ids = out.size() - start;
-  if (n_ids == 0 || n_ids > Scratch::kMaxIds) return;
-  entry.hash = hash;
-  entry.n_text = static_cast<uint16_t>(unit.size());
-  entry.n_ids = static_cast<uint16_t>(n_ids);
-  std::memcpy(entry_text, unit.data(), unit.size());
-  std::copy_n(out.begin() + static_cast<ptrdiff_t>(start), n_ids, entry_ids);
+  if (known == 0) {
+    is_whole.store(out.size() == start + 1 && out[start] == whole ? 1 : 2, std::memory_order_relaxed);
+  }
 }
 
 void Bpe::start_symbols(std::string_view unit, std::vector<TokenId>& symbols) const {
@@ -241,23 +249,31 @@ void Bpe::start_symbols(std::string_view unit, std::vector<TokenId>& symbols) co
 }
 
 void Bpe::merge_unit(std::string_view unit, std::vector<TokenId>& out, Scratch& scratch) const {
+  std::array<MergeTable::Merge, kShort> merges;  // merges[i]: of symbols i and i + 1.
   if (options_.is_byte_level && is_complete_ && unit.size() <= kShort) {
     std::array<TokenId, kShort> symbols;
-    for (size_t i = 0; i < unit.size(); ++i) symbols[i] = byte_ids_[static_cast<unsigned char>(unit[i])];
-    merge_short(symbols.data(), unit.size(), out);
+    size_t right = static_cast<unsigned char>(unit[0]);
+    symbols[0] = byte_ids_[right];
+    for (size_t i = 1; i < unit.size(); ++i) {
+      const size_t left = right;
+      right = static_cast<unsigned char>(unit[i]);
+      symbols[i] = byte_ids_[right];
+      merges[i - 1] = byte_merges_[left << 8 | right];
+    }
+    merge_short(symbols.data(), merges.data(), unit.size(), out);
     return;
   }
   start_symbols(unit, scratch.symbols_);
-  if (scratch.symbols_.size() <= kShort) {
-    merge_short(scratch.symbols_.data(), scratch.symbols_.size(), out);
-  } else {
+  const size_t n = scratch.symbols_.size();
+  if (n > kShort) {
     merge_long(scratch.symbols_, out);
+    return;
   }
+  for (size_t i = 0; i + 1 < n; ++i) merges[i] = merges_.find(scratch.symbols_[i], scratch.symbols_[i + 1]);
+  merge_short(scratch.symbols_.data(), merges.data(), n, out);
 }
 
-void Bpe::merge_short(TokenId* symbols, size_t n, std::vector<TokenId>& out) const {
-  std::array<MergeTable::Merge, kShort> merges;  // merges[i]: of symbols i and i + 1.
-  for (size_t i = 0; i + 1 < n; ++i) merges[i] = find_merge(symbols[i], symbols[i + 1]);
+void Bpe::merge_short(TokenId* symbols, MergeTable::Merge* merges, size_t n, std::vector<TokenId>& out) const {
   while (n > 1) {
     size_t best = 0;
     uint32_t best_rank = merges[0].rank;
@@ -275,8 +291,8 @@ void Bpe::merge_short(TokenId* symbols, size_t n, std::vector<TokenId>& out) con
     }
     --n;
     // After the shift merges[best] belonged to the pair after the merged one: both neighbours are looked up anew.
-    if (best + 1 < n) merges[best] = find_merge(symbols[best], symbols[best + 1]);
-    if (best > 0) merges[best - 1] = find_merge(symbols[best - 1], symbols[best]);
+    if (best + 1 < n) merges[best] = merges_.find(symbols[best], symbols[best + 1]);
+    if (best > 0) merges[best - 1] = merges_.find(symbols[best - 1], symbols[best]);
   }
   out.insert(out.end(), symbols, symbols + n);
 }
@@ -294,13 +310,13 @@ void Bpe::merge_long(const std::vector<TokenId>& symbols, std::vector<TokenId>& 
   heap.reserve(n);
   for (size_t i = 0; i < n; ++i) {
     nodes[i] = {symbols[i], static_cast<int32_t>(i) - 1, i + 1 < n ? static_cast<int32_t>(i) + 1 : -1, {}};
-    if (i + 1 < n) nodes[i].merge = find_merge(symbols[i], symbols[i + 1]);
+    if (i + 1 < n) nodes[i].merge = merges_.find(symbols[i], symbols[i + 1]);
     if (nodes[i].merge.rank != MergeTable::kNoRank) heap.push_back(uint64_t{nodes[i].merge.rank} << 32 | i);
   }
   std::make_heap(heap.begin(), heap.end(), std::greater<>());
   const auto update = [&](int32_t position) {
     Node& node = nodes[static_cast<size_t>(position)];
-    node.merge = node.next < 0 ? MergeTable::Merge{} : find_merge(node.id, nodes[static_cast<size_t>(node.next)].id);
+    node.merge = node.next < 0 ? MergeTable::Merge{} : merges_.find(node.id, nodes[static_cast<size_t>(node.next)].id);
     if (node.merge.rank == MergeTable::kNoRank) return;
     heap.push_back(uint64_t{node.merge.rank} << 32 | static_cast<uint32_t>(position));
     std::push_heap(heap.begin(), heap.end(), std::greater<>());

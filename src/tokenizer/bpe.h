@@ -89,11 +89,11 @@ class Bpe {
  private:
   void encode_characters(std::string_view piece, std::vector<TokenId>& out, Scratch& scratch) const;
   void encode_unit(std::string_view unit, std::vector<TokenId>& out, Scratch& scratch) const;
+  void find_ids(std::string_view unit, const TextKey& key, std::vector<TokenId>& out, Scratch& scratch) const;
   void merge_unit(std::string_view unit, std::vector<TokenId>& out, Scratch& scratch) const;
   void start_symbols(std::string_view unit, std::vector<TokenId>& symbols) const;
-  void merge_short(TokenId* symbols, size_t n, std::vector<TokenId>& out) const;
+  void merge_short(TokenId* symbols, MergeTable::Merge* merges, size_t n, std::vector<TokenId>& out) const;
   void merge_long(const std::vector<TokenId>& symbols, std::vector<TokenId>& out) const;
-  MergeTable::Merge find_merge(TokenId left, TokenId right) const { return merges_.find(left, right); }
   TokenId character_id(char32_t c, std::string_view text) const {
     return c < character_ids_.size() ? character_ids_[c] : vocabulary_.find(text);
   }
@@ -104,33 +104,33 @@ class Bpe {
   MergeTable merges_;
   BpeOptions options_;
   std::vector<TokenId> byte_ids_;
-  std::vector<TokenId> character_ids_;   // Character mode: of the characters below U+10000.
+  std::vector<MergeTable::Merge> byte_merges_;  // Byte-level: of every two bytes, left * 256 + right.
+  std::vector<TokenId> character_ids_;          // Character mode: of the characters below U+10000.
   std::vector<uint64_t> boundary_bits_;  // Character mode: Bloom filter of the character pairs that some merge joins.
   bool is_complete_ = false;             // Every byte has a token, so that no character is unknown.
   // Per token, found when first needed: 0 not known, 1 its text encodes to itself, 2 to something else.
   std::unique_ptr<std::atomic<uint8_t>[]> is_whole_;
 };
 
-/// Remembers the ids of pieces of one text that are not single tokens. Off for short texts, where it would not pay.
+/// Remembers the ids of the short pieces of one text. Off for short texts, where it would not pay.
 class Bpe::Scratch {
  public:
   explicit Scratch(size_t n_text_bytes, const std::vector<bool>* barred = nullptr);
 
  private:
   friend class Bpe;
-  static constexpr size_t kMaxText = 64;
-  static constexpr size_t kMaxIds = 16;
-  struct Entry {
-    uint64_t hash = 0;
-    uint32_t text_start = 0;
-    uint32_t ids_start = 0;
-    uint16_t n_text = 0;
-    uint16_t n_ids = 0;  // 0: unused.
+  static constexpr size_t kMaxText = 16;  // What a TextKey holds exactly.
+  static constexpr size_t kMaxIds = 11;
+  /// One cache line.
+  struct alignas(64) Entry {
+    uint64_t lo;
+    uint64_t hi;
+    uint16_t n_text = 0;  // 0: unused.
+    uint16_t n_ids;
+    TokenId ids[kMaxIds];
   };
   const std::vector<bool>* barred_;  // Tokens that text must not become as a whole, or nullptr.
   std::vector<Entry> entries_;       // Power of two, or empty.
-  std::vector<char> texts_;
-  std::vector<TokenId> ids_;
   std::vector<TokenId> symbols_;
 };
 

@@ -122,7 +122,7 @@ std::unique_ptr<Tokenizer::Parts> load_byte_level(const GgufVocab& vocab, std::s
   options.ignore_merges = rule.ignore_merges;
   auto parts = builder.finish(options, added_tokens(vocab), std::move(rule.normalizer));
   parts->pre_tokenizer = PreTokenizer(std::move(rule.steps));
-  parts->decoder.push_back(DecodeByteLevel{});
+  parts->decoder.emplace_back(DecodeByteLevel{});
   return parts;
 }
 
@@ -169,10 +169,10 @@ std::unique_ptr<Tokenizer::Parts> load_sentencepiece_style(const GgufVocab& voca
   if (adds_prefix) normalizers.push_back(PrependText{kMetaspace});
   normalizers.push_back(ReplaceText{{" ", std::nullopt}, kMetaspace});
   auto parts = builder.finish(options, added_tokens(vocab), Normalizer(std::move(normalizers)));
-  parts->decoder.push_back(DecodeReplace{{kMetaspace, std::nullopt}, " "});
-  parts->decoder.push_back(DecodeByteFallback{});
-  parts->decoder.push_back(DecodeFuse{});
-  if (adds_prefix) parts->decoder.push_back(DecodeStrip{" ", 1, 0});
+  parts->decoder.emplace_back(DecodeReplace{{kMetaspace, std::nullopt}, " "});
+  parts->decoder.emplace_back(DecodeByteFallback{});
+  parts->decoder.emplace_back(DecodeFuse{});
+  if (adds_prefix) parts->decoder.emplace_back(DecodeStrip{" ", 1, 0});
   return parts;
 }
 

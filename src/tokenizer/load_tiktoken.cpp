@@ -128,7 +128,7 @@ std::shared_ptr<const Tokenizer> load_tiktoken_text(std::string_view text, std::
   const auto bos = static_cast<TokenId>(next_id);
   parts->post_processor = {
       true, {{-1, {bos}, 0}, {0, {}, 0}}, {{-1, {bos}, 0}, {0, {}, 0}, {-1, {bos}, 1}, {1, {}, 1}}};
-  parts->decoder.push_back(DecodeByteLevel{});
+  parts->decoder.emplace_back(DecodeByteLevel{});
   parts->bos_id = bos;
   parts->source = "tiktoken";
   parts->finish();

@@ -4,6 +4,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
 #include <new>
 
 #include "base/error.h"
@@ -13,15 +14,31 @@ namespace mobilellm {
 namespace {
 
 constexpr size_t kMaxPattern = 64 << 10;
-constexpr uint32_t kMatchLimit = 50'000'000;  // Backtracking steps of one match.
+// Backtracking steps of one match: enough to back out of a run as long as the text, not enough to hang on a short one.
+constexpr uint32_t kBaseSteps = 200'000;
+constexpr uint32_t kStepsPerByte = 50;
+constexpr uint32_t kMaxSteps = 100'000'000;
 constexpr uint32_t kHeapLimitKib = 64 << 10;
 constexpr size_t kMaxJitStack = 8 << 20;
 
-struct StackDelete {
-  void operator()(pcre2_jit_stack* stack) const { pcre2_jit_stack_free(stack); }
-};
-struct ContextDelete {
-  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
+/// What matching needs besides the expression; one per thread, because a result is read before the next match starts.
+struct MatchState {
+  pcre2_match_data* data = pcre2_match_data_create(1, nullptr);
+  pcre2_match_context* context = pcre2_match_context_create(nullptr);
+  pcre2_jit_stack* stack = pcre2_jit_stack_create(32 << 10, kMaxJitStack, nullptr);
+
+  MatchState() {
+    if (data == nullptr || context == nullptr) throw std::bad_alloc();
+    pcre2_set_heap_limit(context, kHeapLimitKib);
+    pcre2_jit_stack_assign(context, nullptr, stack);  // Without a stack PCRE2 uses 32 KiB of the machine's.
+  }
+  ~MatchState() {
+    pcre2_jit_stack_free(stack);
+    pcre2_match_context_free(context);
+    pcre2_match_data_free(data);
+  }
+  MatchState(const MatchState&) = delete;
+  MatchState& operator=(const MatchState&) = delete;
 };
 
 // PCRE2's \s also takes U+180E, which left White_Space in Unicode 6.3.
@@ -115,45 +132,23 @@ Regex::~Regex() = default;
 Regex::Regex(Regex&&) noexcept = default;
 Regex& Regex::operator=(Regex&&) noexcept = default;
 
-Regex::Matches::Matches(const Regex& regex, std::string_view well_formed_text)
-    : regex_(regex), text_(well_formed_text), match_data_(pcre2_match_data_create(1, nullptr)) {
-  if (match_data_ == nullptr) throw std::bad_alloc();
-}
-
-Regex::Matches::~Matches() { pcre2_match_data_free(static_cast<pcre2_match_data*>(match_data_)); }
-
 bool Regex::Matches::next(size_t& begin, size_t& end) {
+  thread_local MatchState state;
   const Compiled& compiled = *regex_.compiled_;
-  auto* const data = static_cast<pcre2_match_data*>(match_data_);
   const auto subject = reinterpret_cast<PCRE2_SPTR>(text_.data());
+  const auto n_steps = static_cast<uint32_t>(std::min<size_t>(kMaxSteps, kBaseSteps + text_.size() * kStepsPerByte));
+  pcre2_set_match_limit(state.context, n_steps);
   while (position_ <= text_.size()) {
-    int result = PCRE2_ERROR_JIT_STACKLIMIT;
-    if (compiled.has_jit) {
-      result = pcre2_jit_match(compiled.code, subject, text_.size(), position_, PCRE2_NO_UTF_CHECK, data, nullptr);
-    }
-    if (result == PCRE2_ERROR_JIT_STACKLIMIT || result == PCRE2_ERROR_MATCHLIMIT) {
-      // The small stack did not do (or there is no JIT): again with room and limits.
-      const std::unique_ptr<pcre2_match_context, ContextDelete> context(pcre2_match_context_create(nullptr));
-      if (context == nullptr) throw std::bad_alloc();
-      pcre2_set_match_limit(context.get(), kMatchLimit);
-      pcre2_set_heap_limit(context.get(), kHeapLimitKib);
-      std::unique_ptr<pcre2_jit_stack, StackDelete> stack;
-      if (compiled.has_jit) {
-        stack.reset(pcre2_jit_stack_create(32 << 10, kMaxJitStack, nullptr));
-        pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
-        result =
-            pcre2_jit_match(compiled.code, subject, text_.size(), position_, PCRE2_NO_UTF_CHECK, data, context.get());
-      } else {
-        result = pcre2_match(compiled.code, subject, text_.size(), position_, PCRE2_NO_UTF_CHECK, data, context.get());
-      }
-    }
+    const auto match = compiled.has_jit ? pcre2_jit_match : pcre2_match;
+    const int result =
+        match(compiled.code, subject, text_.size(), position_, PCRE2_NO_UTF_CHECK, state.data, state.context);
     if (result == PCRE2_ERROR_NOMATCH) return false;
     if (result < 0) {
       fail(ErrorCode::kResourceLimit,
            "[tokenizer] {}: the expression needs too many steps or too much memory at byte {} of {}", compiled.where,
            position_, text_.size());
     }
-    const PCRE2_SIZE* const span = pcre2_get_ovector_pointer(data);
+    const PCRE2_SIZE* const span = pcre2_get_ovector_pointer(state.data);
     if (span[0] > span[1]) {
       fail(ErrorCode::kUnsupported, "[tokenizer] {}: the expression uses \\K in a look-around", compiled.where);
     }

@@ -21,10 +21,7 @@ class Regex {
   /// Matches of one text in order, as the reference iterates them: an empty match right after a match is skipped.
   class Matches {
    public:
-    Matches(const Regex& regex, std::string_view well_formed_text);
-    ~Matches();
-    Matches(const Matches&) = delete;
-    Matches& operator=(const Matches&) = delete;
+    Matches(const Regex& regex, std::string_view well_formed_text) : regex_(regex), text_(well_formed_text) {}
     /// False at the end. Throws kResourceLimit when the expression needs more steps or memory than allowed.
     bool next(size_t& begin, size_t& end);
 
@@ -33,7 +30,6 @@ class Regex {
     std::string_view text_;
     size_t position_ = 0;
     size_t last_match_end_ = SIZE_MAX;
-    void* match_data_;
   };
 
  private:

@@ -20,10 +20,10 @@ void Vocabulary::rehash(size_t n_slots) {
   for (size_t id = 0; id < spans_.size(); ++id) {
     const std::string_view token = text(static_cast<TokenId>(id));
     if (!has(static_cast<TokenId>(id))) continue;
-    const uint64_t hash = hash_text(token.data(), token.size());
-    size_t i = hash & (n_slots - 1);
+    const TextKey key = make_text_key(token);
+    size_t i = key.hash & (n_slots - 1);
     while (slots_[i].id >= 0) i = (i + 1) & (n_slots - 1);
-    slots_[i] = {static_cast<uint32_t>(hash >> 32), static_cast<TokenId>(id)};
+    slots_[i] = {slot_word(key), key.n, static_cast<TokenId>(id)};
   }
 }
 
@@ -31,18 +31,16 @@ Vocabulary::Added Vocabulary::add(std::string_view text, TokenId id) {
   MOBILELLM_CHECK(id >= 0 && id <= kMaxTokenId);
   if (has(id)) return Added::kIdTaken;
   if ((n_tokens_ + 1) * 2 > slots_.size()) rehash(std::max<size_t>(16, slots_.size() * 2));
-  const uint64_t hash = hash_text(text.data(), text.size());
-  const auto tag = static_cast<uint32_t>(hash >> 32);
-  size_t i = hash & (slots_.size() - 1);
-  for (; slots_[i].id >= 0; i = (i + 1) & (slots_.size() - 1)) {
-    if (slots_[i].tag == tag && equals(spans_[static_cast<size_t>(slots_[i].id)], text)) return Added::kTextTaken;
-  }
+  const TextKey key = make_text_key(text);
+  if (find(text, key) >= 0) return Added::kTextTaken;
+  size_t i = key.hash & (slots_.size() - 1);
+  while (slots_[i].id >= 0) i = (i + 1) & (slots_.size() - 1);
   if (arena_.size() + text.size() >= kHole)
     fail(ErrorCode::kResourceLimit, "[tokenizer] the vocabulary has over 4 GB of text");
   if (static_cast<size_t>(id) >= spans_.size()) spans_.resize(static_cast<size_t>(id) + 1);
   spans_[static_cast<size_t>(id)] = {static_cast<uint32_t>(arena_.size()), static_cast<uint32_t>(text.size())};
   arena_ += text;
-  slots_[i] = {tag, id};
+  slots_[i] = {slot_word(key), key.n, id};
   ++n_tokens_;
   max_length_ = std::max(max_length_, text.size());
   return Added::kNew;

@@ -14,8 +14,15 @@ namespace mobilellm {
 /// Ids above this are refused when loading, before anything is allocated for them.
 inline constexpr int64_t kMaxTokenId = (int64_t{1} << 22) - 1;
 
-/// 64-bit hash of a short string; good in all bits.
-inline uint64_t hash_text(const char* data, size_t n) {
+/// A text as two words and a hash. Up to 16 bytes, (lo, hi, n) holds the text exactly; `lo` alone up to 8.
+struct TextKey {
+  uint64_t lo = 0;
+  uint64_t hi = 0;
+  uint64_t hash = 0;
+  uint32_t n = 0;  ///< Bytes.
+};
+
+inline TextKey make_text_key(std::string_view text) {
   __extension__ using Wide = unsigned __int128;
   const auto load8 = [](const char* p) {
     uint64_t v;
@@ -33,24 +40,27 @@ inline uint64_t hash_text(const char* data, size_t n) {
   };
   constexpr uint64_t k0 = 0xa0761d6478bd642fULL;
   constexpr uint64_t k1 = 0xe7037ed1a0b428dbULL;
+  const char* const data = text.data();
+  const size_t n = text.size();
+  TextKey key;
+  key.n = static_cast<uint32_t>(n);
   uint64_t seed = n * k1;
-  uint64_t a = 0;
-  uint64_t b = 0;
-  if (n >= 8) {
-    size_t left = n;
+  if (n > 16) {
     const char* p = data;
-    for (; left > 16; left -= 16, p += 16) seed = mix(load8(p) ^ k0, load8(p + 8) ^ seed);
-    const char* const tail = data + n;
-    a = load8(left >= 8 ? p : tail - 8);
-    b = load8(tail - 8);
+    for (size_t left = n; left > 16; left -= 16, p += 16) seed = mix(load8(p) ^ k0, load8(p + 8) ^ seed);
+    key.lo = load8(data + n - 16);
+    key.hi = load8(data + n - 8);
+  } else if (n > 8) {
+    key.lo = load8(data);
+    key.hi = load8(data + n - 8);
   } else if (n >= 4) {
-    a = load4(data);
-    b = load4(data + n - 4);
+    key.lo = load4(data) | load4(data + n - 4) << 32;
   } else if (n > 0) {
     const auto byte = [data](size_t i) { return uint64_t{static_cast<unsigned char>(data[i])}; };
-    a = byte(0) << 16 | byte(n / 2) << 8 | byte(n - 1);
+    key.lo = byte(0) | byte(n / 2) << 8 | byte(n - 1) << 16;
   }
-  return mix(a ^ k0 ^ seed, b ^ k1);
+  key.hash = mix(key.lo ^ k0 ^ seed, key.hi ^ k1);
+  return key;
 }
 
 class Vocabulary {
@@ -63,15 +73,15 @@ class Vocabulary {
   Added add(std::string_view text, TokenId id);
 
   /// -1 when absent.
-  TokenId find(std::string_view text) const { return find(text, hash_text(text.data(), text.size())); }
-  TokenId find(std::string_view text, uint64_t hash) const {
+  TokenId find(std::string_view text) const { return find(text, make_text_key(text)); }
+  TokenId find(std::string_view text, const TextKey& key) const {
     if (slots_.empty()) return -1;
     const size_t mask = slots_.size() - 1;
-    const auto tag = static_cast<uint32_t>(hash >> 32);
-    for (size_t i = hash & mask;; i = (i + 1) & mask) {
+    const uint64_t word = slot_word(key);
+    for (size_t i = key.hash & mask;; i = (i + 1) & mask) {
       const Slot& slot = slots_[i];
       if (slot.id < 0) return -1;
-      if (slot.tag == tag && equals(spans_[static_cast<size_t>(slot.id)], text)) return slot.id;
+      if (slot.word == word && slot.n == key.n && (key.n <= 8 || this->text(slot.id) == text)) return slot.id;
     }
   }
 
@@ -94,14 +104,13 @@ class Vocabulary {
     uint32_t start = kHole;
     uint32_t length = 0;
   };
+  /// Short texts are compared within the slot, without touching the arena.
   struct Slot {
-    uint32_t tag = 0;
+    uint64_t word = 0;  // The text itself up to 8 bytes, else its hash.
+    uint32_t n = 0;
     TokenId id = -1;
   };
-
-  bool equals(Span span, std::string_view text) const {
-    return span.length == text.size() && std::memcmp(arena_.data() + span.start, text.data(), text.size()) == 0;
-  }
+  static uint64_t slot_word(const TextKey& key) { return key.n <= 8 ? key.lo : key.hash; }
   void rehash(size_t n_slots);
 
   std::string arena_;
