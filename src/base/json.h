@@ -93,7 +93,7 @@ class JsonObjectReader {
 
   bool has(std::string_view key) const;       ///< Present and not null.
   bool contains(std::string_view key) const;  ///< Present, maybe null.
-  const Json* find(std::string_view key);  ///< Marks the key as read; nullptr when absent or null.
+  const Json* find(std::string_view key);     ///< Marks the key as read; nullptr when absent or null.
 
   /// The value, the default when absent or null; throw kCorruptData for a wrong type or a value outside [min, max].
   int64_t get_int(std::string_view key, int64_t min, int64_t max);
