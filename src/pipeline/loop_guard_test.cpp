@@ -1,3 +1,4 @@
+// Loops of every period are found; honest repetition is not.
 #include "pipeline/loop_guard.h"
 
 #include <gtest/gtest.h>

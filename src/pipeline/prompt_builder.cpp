@@ -2,6 +2,7 @@
 #include "pipeline/prompt_builder.h"
 
 #include "base/error.h"
+#include "pipeline/special_tokens.h"
 
 namespace mobilellm {
 namespace {
@@ -35,6 +36,13 @@ Json make_messages(const GenerateRequest& request) {
   return messages;
 }
 
+// Without a template, an opening tag at the end of the prompt tells the convention.
+void detect_open_reasoning(Prompt& prompt) {
+  if (!ends_inside_reasoning(ReasoningConvention::kThinkTags, prompt.text)) return;
+  prompt.reasoning = ReasoningConvention::kThinkTags;
+  prompt.starts_inside_reasoning = true;
+}
+
 }  // namespace
 
 Prompt build_prompt(const GenerateRequest& request, const Tokenizer* tokenizer, const ChatTemplate* template_or_null,
@@ -48,23 +56,26 @@ Prompt build_prompt(const GenerateRequest& request, const Tokenizer* tokenizer, 
       }
     }
     if (tokenizer != nullptr) prompt.text = tokenizer->decode(prompt.ids, false);
+    detect_open_reasoning(prompt);
     return prompt;
   }
   if (tokenizer == nullptr) fail(ErrorCode::kNotFound, "[prompt] the model has no tokenizer; give token ids");
   const bool has_messages = request.messages.is_array() && !request.messages.as_array().empty();
   prompt.used_template = request.use_chat_template && template_or_null != nullptr;
   if (prompt.used_template) {
+    SpecialTokenGuard guard(*tokenizer);
     ChatTemplate::Inputs inputs;
-    inputs.messages = make_messages(request);
-    inputs.tools = request.tools;
+    inputs.messages = guard.protect(make_messages(request));
+    inputs.tools = guard.protect(request.tools);
     if (!bos.empty()) inputs.bos_token = bos;
     if (!eos.empty()) inputs.eos_token = eos;
     inputs.kwargs = request.template_kwargs;
     inputs.now = request.now;
-    prompt.text = template_or_null->render(inputs) + request.prefill_response;
-    if (request.split_reasoning) prompt.reasoning = detect_reasoning(template_or_null->source());
+    const std::string rendered = template_or_null->render(inputs) + request.prefill_response;
+    prompt.ids = guard.encode(rendered);
+    prompt.text = guard.remove_marks(rendered);
+    prompt.reasoning = detect_reasoning(template_or_null->source());
     prompt.starts_inside_reasoning = ends_inside_reasoning(prompt.reasoning, prompt.text);
-    prompt.ids = tokenizer->encode(prompt.text, {.add_special = false, .parse_special = true});
   } else {
     if (has_messages) {
       fail(ErrorCode::kInvalidArgument, "[prompt] messages need a chat template, and {}; give a plain prompt",
@@ -72,6 +83,12 @@ Prompt build_prompt(const GenerateRequest& request, const Tokenizer* tokenizer, 
     }
     prompt.text = request.prompt + request.prefill_response;
     prompt.ids = tokenizer->encode(prompt.text, {.add_special = true, .parse_special = true});
+    // A prompt that brings its own BOS does not get a second one.
+    const auto bos_id = tokenizer->bos_id();
+    if (bos_id && prompt.ids.size() > 1 && prompt.ids[0] == *bos_id && prompt.ids[1] == *bos_id) {
+      prompt.ids.erase(prompt.ids.begin());
+    }
+    detect_open_reasoning(prompt);
   }
   if (prompt.ids.empty())
     fail(ErrorCode::kInvalidArgument, "[prompt] the prompt is empty and the model has no BOS token to begin with");

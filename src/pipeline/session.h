@@ -36,16 +36,21 @@ class Session {
 
  private:
   Action after_token(int32_t token, bool is_forced);
-  std::optional<Action> check_loop(int32_t token);
-  std::optional<Action> check_budget();
+  bool may_lead() const;
+  bool is_budget_used() const;
+  Action lead_when_possible();
   Action lead();
   Action end(FinishReason reason, StopDetail detail);
   /// Sends decoded text on its way. True when it ended the generation (box or stop string).
   bool accept_text(std::string_view text);
+  /// Offset in raw_text_ behind the first box of the answer that this piece completes.
+  std::optional<size_t> find_box_end(size_t piece_begin, bool was_reasoning_open);
   void emit(std::string_view text);
   void give(TextChannel channel, const std::string& text);
   bool wants_box() const;
+  bool has_tags() const { return prompt_.reasoning != ReasoningConvention::kNone; }
   bool is_reasoning_open() const { return raw_reasoning_.is_inside(); }
+  bool is_eos(int32_t token) const;
 
   const GenerateRequest& request_;
   Prompt prompt_;
@@ -55,22 +60,24 @@ class Session {
   const TextCallback& on_text_;
 
   StreamDecoder decoder_;
-  BoxedScanner boxes_;
-  size_t prefill_bytes_;    // of the box scanner's text that lie before the output
-  size_t n_raw_bytes_ = 0;  // decoded output bytes
-  bool has_box_ = false;    // a complete box was seen where answers count
+  std::string raw_text_;  // All decoded output; what is shown may still be held back.
+  BoxedScanner boxes_;    // Over the prefill and the answer part of raw_text_.
+  int64_t boxes_begin_;   // Where the scanner's text begins in raw_text_; negative for a prefill.
+  bool has_box_ = false;  // A complete box was seen in the answer.
   StopStrings stop_strings_;
-  ReasoningParser reasoning_;      // over the emitted text: channels
-  ReasoningParser raw_reasoning_;  // over the decoded text: where the model is now
+  ReasoningParser reasoning_;      // Over the shown text: channels.
+  ReasoningParser raw_reasoning_;  // Over raw_text_: where the model is now.
   LoopGuard loop_guard_;
   bool use_loop_guard_;
-  bool is_led_ = false;
   bool saw_loop_ = false;
+  bool wants_lead_ = false;  // As soon as the current character is complete.
+  bool is_led_ = false;
   bool is_cancelled_ = false;
   bool is_ended_ = false;
+  int n_waited_ = 0;  // Tokens since wants_lead_.
   int64_t n_since_led_ = 0;
   int64_t n_thinking_ = 0;
-  std::string last_bytes_;  // enough of the output's bytes to see an unfinished character
+  std::string last_bytes_;  // Enough of the output's bytes to see an unfinished character.
   GenerateResult result_;
 };
 

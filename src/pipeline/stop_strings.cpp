@@ -1,4 +1,4 @@
-// Search in the held text only: its length is bounded by the longest stop string and the newest piece.
+// One automaton per stop string; the longest partial match decides how much is held back.
 #include "pipeline/stop_strings.h"
 
 #include <algorithm>
@@ -12,46 +12,57 @@ namespace {
 constexpr size_t kMaxStrings = 64;
 constexpr size_t kMaxBytes = 4096;
 
+// Length of the match after one more character.
+size_t advance(const std::string& text, const std::vector<size_t>& fallback, size_t n_matched, char c) {
+  while (n_matched > 0 && text[n_matched] != c) n_matched = fallback[n_matched - 1];
+  return text[n_matched] == c ? n_matched + 1 : 0;
+}
+
 }  // namespace
 
-StopStrings::StopStrings(std::vector<std::string> strings) {
-  for (std::string& text : strings) {
+StopStrings::StopStrings(const std::vector<std::string>& strings) {
+  for (const std::string& text : strings) {
     if (text.size() > kMaxBytes) {
       fail(ErrorCode::kInvalidArgument, "[stop] a stop string has {} bytes, more than {}", text.size(), kMaxBytes);
     }
     if (text.empty()) continue;
-    longest_ = std::max(longest_, text.size());
-    strings_.push_back(std::move(text));
+    Pattern pattern{text, std::vector<size_t>(text.size(), 0)};
+    for (size_t i = 1; i < text.size(); ++i) {
+      pattern.fallback[i] = advance(text, pattern.fallback, pattern.fallback[i - 1], text[i]);
+    }
+    patterns_.push_back(std::move(pattern));
   }
-  if (strings_.size() > kMaxStrings) {
-    fail(ErrorCode::kInvalidArgument, "[stop] got {} stop strings, at most {} are allowed", strings_.size(),
+  if (patterns_.size() > kMaxStrings) {
+    fail(ErrorCode::kInvalidArgument, "[stop] got {} stop strings, at most {} are allowed", patterns_.size(),
          kMaxStrings);
   }
 }
 
+const std::string& StopStrings::found() const {
+  static const std::string kNothing;
+  return found_ == nullptr ? kNothing : found_->text;
+}
+
 std::string StopStrings::push(std::string_view text) {
   if (is_found()) return {};
-  if (strings_.empty()) return std::string(text);
-  held_ += text;
-  size_t begin = std::string::npos;
-  for (const std::string& candidate : strings_) {
-    const size_t at = held_.find(candidate);
-    if (at == std::string::npos) continue;
-    if (at < begin || (at == begin && candidate.size() > found_.size())) {
-      begin = at;
-      found_ = candidate;
+  if (patterns_.empty()) return std::string(text);
+  size_t n_held = 0;
+  for (const char c : text) {
+    held_ += c;
+    n_held = 0;
+    for (Pattern& pattern : patterns_) {
+      pattern.n_matched = advance(pattern.text, pattern.fallback, pattern.n_matched, c);
+      n_held = std::max(n_held, pattern.n_matched);
+      if (pattern.n_matched < pattern.text.size()) continue;
+      if (found_ == nullptr || pattern.text.size() > found_->text.size()) found_ = &pattern;
     }
+    if (!is_found()) continue;
+    held_.resize(held_.size() - found_->text.size());
+    return std::exchange(held_, {});
   }
-  if (is_found()) return std::exchange(held_, {}).substr(0, begin);
-  // The longest tail that is a proper beginning of some stop string stays back.
-  size_t keep = 0;
-  for (const std::string& candidate : strings_) {
-    for (size_t n = std::min(candidate.size() - 1, held_.size()); n > keep; --n) {
-      if (std::string_view(held_).substr(held_.size() - n) == std::string_view(candidate).substr(0, n)) keep = n;
-    }
-  }
-  std::string safe = held_.substr(0, held_.size() - keep);
-  held_.erase(0, held_.size() - keep);
+  if (text.empty()) return {};
+  std::string safe = held_.substr(0, held_.size() - n_held);
+  held_.erase(0, held_.size() - n_held);
   return safe;
 }
 

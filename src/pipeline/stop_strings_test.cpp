@@ -1,3 +1,4 @@
+// Borders of tokens, held-back text and limits of stop strings.
 #include "pipeline/stop_strings.h"
 
 #include <gtest/gtest.h>
@@ -27,6 +28,28 @@ TEST(StopStrings, AreFoundAcrossAnyBordersAndNeverShown) {
     EXPECT_EQ(run("aaab", {"aab"}, seed), std::pair(std::string("a"), std::string("aab")));
     EXPECT_EQ(run("no stop <en", {"<end>", ""}, seed), std::pair(std::string("no stop <en"), std::string()));
     EXPECT_EQ(run("x\n\nUser: y", {"\nUser:", "User:"}, seed), std::pair(std::string("x\n"), std::string("\nUser:")));
+  }
+}
+
+TEST(StopStrings, DoNotDependOnTheSplit) {
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    std::string text;
+    for (uint64_t i = 0; i < 60; ++i) text += static_cast<char>('a' + random_bits(seed, 1, i) % 2);
+    const std::vector<std::string> stops = {"aabaab", "babb", "abbbb", "bbb" + std::string(1, 'a')};
+    // By definition: the earliest end, then the longest.
+    size_t end = std::string::npos;
+    std::string expected;
+    for (const std::string& stop : stops) {
+      const size_t at = text.find(stop);
+      if (at == std::string::npos) continue;
+      if (at + stop.size() < end || (at + stop.size() == end && stop.size() > expected.size())) {
+        end = at + stop.size();
+        expected = stop;
+      }
+    }
+    const auto [shown, found] = run(text, stops, seed);
+    EXPECT_EQ(found, expected);
+    EXPECT_EQ(shown, found.empty() ? text : text.substr(0, end - found.size()));
   }
 }
 
