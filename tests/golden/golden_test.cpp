@@ -10,6 +10,7 @@
 #include <cstring>
 #include <ostream>
 
+#include "base/cpu_features.h"
 #include "base/files.h"
 #include "codec/codec.h"
 #include "golden_model.h"
@@ -217,6 +218,18 @@ TEST_P(AnyModel, GivesIdenticalBitsForAnyThreadsChunksAndBatch) {
     step({&main}, {19});
     step({&before, &main}, {1, static_cast<size_t>(kLength) - 58});
     EXPECT_TRUE(is_bit_identical(main.logits, reference)) << n_threads << " threads, in a batch";
+  }
+}
+
+TEST_P(AnyModel, GivesIdenticalBitsOnEveryInstructionSet) {
+  std::vector<float> reference;
+  for (const Isa isa : supported_isas()) {
+    setenv("MOBILELLM_ISA", isa_name(isa), 1);
+    GoldenModel model(golden_path(GetParam().path));
+    unsetenv("MOBILELLM_ISA");
+    const std::vector<float> logits = model.logits(make_prompt(70, model.vocab_size(), 7), 33);
+    if (reference.empty()) reference = logits;
+    EXPECT_TRUE(is_bit_identical(logits, reference)) << isa_name(isa);
   }
 }
 
