@@ -6,14 +6,28 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/json.h"
+#include "mobilellm/error.h"
 
 namespace mobilellm {
 
 namespace jinja {
 struct Template;
 }  // namespace jinja
+
+/// A template refused its input by calling raise_exception(reason).
+class MOBILELLM_API TemplateRefusal : public Error {
+ public:
+  TemplateRefusal(const std::string& message, std::string reason)
+      : Error(ErrorCode::kTemplate, message), reason_(std::move(reason)) {}
+  /// The template's own words; what() adds the place.
+  const std::string& reason() const noexcept { return reason_; }
+
+ private:
+  std::string reason_;
+};
 
 /// A local date and time, the only thing about the machine that a template can learn.
 struct WallClock {
@@ -48,7 +62,7 @@ class ChatTemplate {
   };
 
   /// `origin` (a file name) leads every error: "[template] <origin>:<line>: message". Throws kTemplate on bad syntax,
-  /// kResourceLimit on a source above 4 MB or nesting deeper than 64.
+  /// kResourceLimit on a source above 4 MB or nesting deeper than 100.
   static std::shared_ptr<const ChatTemplate> parse(std::string source, std::string origin);
 
   /// Chooses from the value of `chat_template` in tokenizer_config.json: a string, or a list of {name, template}, of
