@@ -43,6 +43,7 @@ class Runner {
   /// Called with the residual stream [n_tokens, d_model] before layer 0 (index 0), after layer i (index i + 1) and
   /// after the final norm (index n_layers + 1), for tests against a reference. Empty = off.
   using HiddenObserver = std::function<void(int index, std::span<const float> hidden)>;
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): a runner that supports it keeps the function.
   virtual void set_hidden_observer(HiddenObserver observer) { (void)observer; }
 };
 

@@ -61,7 +61,7 @@ void append_value(std::string& out, const Json& value, bool spaced, int indent, 
   const auto new_line = [&](int at_level) {
     if (indent <= 0) return;
     out.push_back('\n');
-    out.append(static_cast<size_t>(indent * at_level), ' ');
+    out.append(static_cast<size_t>(indent) * static_cast<size_t>(at_level), ' ');
   };
   const std::string_view item_separator = indent > 0 || !spaced ? "," : ", ";
   const std::string_view key_separator = indent > 0 || spaced ? ": " : ":";

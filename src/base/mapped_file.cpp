@@ -28,6 +28,7 @@ void advise(std::span<const std::byte> range, int advice, bool whole_pages_only)
   const uintptr_t end = begin + range.size();
   const uintptr_t first = whole_pages_only ? (begin + page - 1) / page * page : begin / page * page;
   const uintptr_t last = whole_pages_only ? end / page * page : end;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the addresses of whole pages.
   if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, advice);
 }
 

@@ -66,7 +66,7 @@ struct Engine::State {
   bool append(Sequence& sequence, int32_t token, TokenEvent event, std::vector<TokenEvent>& events);
   void append_forced(std::vector<TokenEvent>& events);
   void accept(Sequence& sequence, std::span<const float> logits, std::vector<TokenEvent>& events);
-  void add_logprobs(const Request& request, std::span<const float> logits, int32_t token, TokenEvent& event);
+  void add_logprobs(int n_top, std::span<const float> logits, int32_t token, TokenEvent& event);
   std::vector<ScheduledSlice> next_batch(std::vector<TokenEvent>& events);
   bool run(const std::vector<ScheduledSlice>& batch, std::vector<TokenEvent>& events);
   void fail_request(RequestId id, const Error& error, std::vector<TokenEvent>& events);
@@ -245,10 +245,10 @@ void Engine::State::append_forced(std::vector<TokenEvent>& events) {
   done.clear();
 }
 
-void Engine::State::add_logprobs(const Request& request, std::span<const float> row, int32_t token, TokenEvent& event) {
+void Engine::State::add_logprobs(int n_top, std::span<const float> row, int32_t token, TokenEvent& event) {
   const double log_sum = log_sum_exp(row);
   event.logprob = row[static_cast<size_t>(token)] - log_sum;
-  event.top_logprobs = top_logprobs(row, log_sum, *request.n_logprobs);
+  event.top_logprobs = top_logprobs(row, log_sum, n_top);
 }
 
 void Engine::State::fail_request(RequestId id, const Error& error, std::vector<TokenEvent>& events) {
@@ -267,7 +267,7 @@ void Engine::State::accept(Sequence& sequence, std::span<const float> row, std::
         random_uniform(request.sampling.seed, request.stream, static_cast<uint64_t>(sequence.n_tokens()));
     const int32_t token = sampler.sample(row, request.sampling, sequence.history, uniform);
     TokenEvent event;
-    if (request.n_logprobs) add_logprobs(request, row, token, event);
+    if (request.n_logprobs) add_logprobs(*request.n_logprobs, row, token, event);
     append(sequence, token, std::move(event), events);
   } catch (const Error& error) {
     fail_request(sequence.id, error, events);

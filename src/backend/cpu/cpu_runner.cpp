@@ -250,8 +250,8 @@ class CpuRunner final : public Runner {
 
     thread_local std::vector<float> queries;
     thread_local std::vector<float> out;
-    queries.resize(static_cast<size_t>(kMaxQueries * head_dim));
-    out.resize(static_cast<size_t>(kMaxQueries * value_stride));
+    queries.resize(size_t{kMaxQueries} * static_cast<size_t>(head_dim));
+    out.resize(size_t{kMaxQueries} * static_cast<size_t>(value_stride));
     int64_t first[kMaxQueries];
     int64_t last[kMaxQueries];
     for (size_t begin = tile.begin; begin < tile.end; begin += rows_per_call) {
