@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/files.h"
 #include "base/json.h"
 #include "cli/args.h"
 #include "cli/commands/commands.h"
@@ -98,6 +99,15 @@ Json answer_line(const std::string& line, const std::string& origin, const Token
   return Json::object().set("ids", ids_to_json(pair.ids)).set("type_ids", ids_to_json(pair.type_ids));
 }
 
+// A model, a folder with a tokenizer alone, or a tokenizer file.
+std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& path) {
+  if (file_exists(path) && path.ends_with(".json")) return load_tokenizer_json(path);
+  if (file_exists(path) && (path.ends_with(".model") || path.ends_with(".tiktoken"))) return load_tokenizer_model(path);
+  std::shared_ptr<const Tokenizer> tokenizer = load_text_parts(path).tokenizer;
+  if (tokenizer == nullptr) fail(ErrorCode::kNotFound, "[tokenize] {} has no tokenizer", path);
+  return tokenizer;
+}
+
 // A bad line is answered with its error and the next is read; the exit status tells that there was one.
 int answer_lines(const Tokenizer& tokenizer, const TokenizeFlags& flags) {
   LineReader lines(flags.file);
@@ -142,11 +152,8 @@ int run_tokenize(int argc, const char* const* argv) {
   if (!args.parse(argc, argv)) return 0;
   if (flags.jsonl && flags.text) args.fail_usage("--jsonl reads lines, not the argument '" + *flags.text + "'");
 
-  const LoadedText loaded = load_text_parts(flags.model_path);
-  if (loaded.tokenizer == nullptr) {
-    fail(ErrorCode::kNotFound, "[tokenize] {} has no tokenizer", flags.model_path);
-  }
-  const Tokenizer& tokenizer = *loaded.tokenizer;
+  const std::shared_ptr<const Tokenizer> loaded = load_tokenizer(flags.model_path);
+  const Tokenizer& tokenizer = *loaded;
   if (flags.jsonl) return answer_lines(tokenizer, flags);
 
   const std::string input = flags.text && *flags.text != "-" ? *flags.text : read_input(flags.file);
