@@ -64,11 +64,11 @@ TEST(Generate, GreedyTokensAreThoseOfTheReference) {
     std::vector<std::string> words = {"--prompt", chat.prompt, "--temperature", "0", "--max-tokens", "48"};
     if (!chat.system.empty()) words.insert(words.end(), {"--system", chat.system});
     const Json result = generate_json(words);
-    EXPECT_EQ(*result.find("prompt"), *chat.golden.find("prompt_text"));
+    EXPECT_EQ(result.find("prompt")->as_string(), chat.golden.find("prompt_text")->as_string());
     EXPECT_EQ(*result.find("prompt_ids"), *chat.golden.find("prompt_ids"));
     EXPECT_EQ(*result.find("output_ids"), *chat.golden.find("output_ids"));
-    EXPECT_EQ(*result.find("finish_reason"), *chat.golden.find("finish_reason"));
-    EXPECT_EQ(*result.find("text"), *chat.golden.find("output_text"));
+    EXPECT_EQ(result.find("finish_reason")->as_string(), chat.golden.find("finish_reason")->as_string());
+    EXPECT_EQ(result.find("text")->as_string(), chat.golden.find("output_text")->as_string());
   }
 }
 

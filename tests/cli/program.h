@@ -17,11 +17,12 @@ struct ProgramResult {
 };
 
 struct ProgramOptions {
-  std::string input;
-  std::map<std::string, std::string> environment;  ///< Besides the inherited one; NO_COLOR and the like are removed.
+  std::string input = {};
+  std::map<std::string, std::string> environment =
+      {};  ///< Besides the inherited one; NO_COLOR and the like are removed.
   bool close_stdout = false;
-  bool stderr_on_terminal = false;     ///< err is what a terminal of 60 columns would get.
-  std::optional<std::string> program;  ///< Another path or name for the program, e.g. its alias.
+  bool stderr_on_terminal = false;          ///< err is what a terminal of 60 columns would get.
+  std::optional<std::string> program = {};  ///< Another path or name for the program, e.g. its alias.
 };
 
 /// Runs to the end; a run above 60 seconds is killed.

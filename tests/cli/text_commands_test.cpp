@@ -41,7 +41,7 @@ TEST(Tokenize, LinesGiveGoldenIdsAndTextAgain) {
   ASSERT_EQ(text.size(), chats.size());
   for (size_t i = 0; i < chats.size(); ++i) {
     EXPECT_EQ(*ids[i].find("ids"), *chats[i].find("prompt_ids"));
-    EXPECT_EQ(*text[i].find("text"), *chats[i].find("prompt_text"));
+    EXPECT_EQ(text[i].find("text")->as_string(), chats[i].find("prompt_text")->as_string());
   }
 }
 
@@ -113,7 +113,8 @@ TEST(Template, RendersGoldenChats) {
   EXPECT_EQ(result.status, 0) << result.err;
   const std::vector<Json> lines = json_lines(result.out);
   ASSERT_EQ(lines.size(), chats.size());
-  for (size_t i = 0; i < chats.size(); ++i) EXPECT_EQ(*lines[i].find("rendered"), *chats[i].find("prompt_text"));
+  for (size_t i = 0; i < chats.size(); ++i)
+    EXPECT_EQ(lines[i].find("rendered")->as_string(), chats[i].find("prompt_text")->as_string());
 }
 
 TEST(Template, FileWithTokensTimeAndVariables) {
