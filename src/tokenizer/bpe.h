@@ -32,6 +32,10 @@ class MergeTable {
       if (slot.left < 0) return {};
     }
   }
+  /// Starts loading what find() or set() of this pair will read first.
+  void prefetch(TokenId left, TokenId right) const {
+    if (!slots_.empty()) __builtin_prefetch(&slots_[hash(left, right) & (slots_.size() - 1)]);
+  }
   size_t size() const { return n_merges_; }
   /// Calls visit(left, right) for every pair, in no useful order.
   template <typename Visit>

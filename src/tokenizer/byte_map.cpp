@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "base/utf8.h"
-#include "tokenizer/utf8_scan.h"
 
 namespace mobilellm {
 namespace {
@@ -45,14 +44,18 @@ bool unmap_bytes(std::string_view text, std::string& out) {
   out.resize(start + text.size());
   char* written = out.data() + start;
   const char* const end = text.data() + text.size();
-  for (const char* p = text.data(); p < end;) {
-    const CharAt c = char_at(p);
-    if (c.code_point >= kEnd || kMaps.byte[c.code_point] < 0) {
+  for (const char* p = text.data(); p < end; ++p) {
+    // All stand-ins have one or two bytes of UTF-8.
+    size_t c = static_cast<unsigned char>(*p);
+    if (c >= 0x80) {
+      const bool is_pair = c >= 0xC2 && c <= 0xDF && p + 1 < end && (static_cast<unsigned char>(p[1]) & 0xC0) == 0x80;
+      c = is_pair ? (c & 0x1F) << 6 | (static_cast<unsigned char>(*++p) & 0x3F) : kEnd;
+    }
+    if (c >= kEnd || kMaps.byte[c] < 0) {
       out.resize(start);
       return false;
     }
-    *written++ = static_cast<char>(kMaps.byte[c.code_point]);
-    p += c.n_bytes;
+    *written++ = static_cast<char>(kMaps.byte[c]);
   }
   out.resize(static_cast<size_t>(written - out.data()));
   return true;

@@ -14,6 +14,8 @@ namespace {
 // Bytes hashed while all splits of all tokens are looked up: seconds at most.
 constexpr uint64_t kMaxSplitWork = uint64_t{1} << 32;
 
+constexpr size_t kMergeBatch = 32;
+
 /// Start of a token's text for an error message, always well-formed.
 std::string shown(std::string_view text) {
   return repair_utf8(text.size() > 60 ? std::string(text.substr(0, 60)) + "..." : std::string(text));
@@ -40,7 +42,7 @@ void ModelBuilder::add_token(std::string_view text, int64_t id, std::string_view
     return;
   }
   buffer_.clear();
-  if (is_valid_utf8(text) && unmap_bytes(text, buffer_)) {
+  if (unmap_bytes(text, buffer_)) {
     add_raw_token(buffer_, id, where);
     return;
   }
@@ -73,23 +75,24 @@ void ModelBuilder::add_raw_token(std::string_view bytes, int64_t id, std::string
 TokenId ModelBuilder::find(std::string_view text) const {
   if (!is_byte_level_) return vocabulary_.find(text);
   std::string bytes;
-  if (is_valid_utf8(text) && unmap_bytes(text, bytes)) return vocabulary_.find(bytes);
+  if (unmap_bytes(text, bytes)) return vocabulary_.find(bytes);
   return other_.find(text);
 }
 
 void ModelBuilder::add_merge(std::string_view left, std::string_view right, size_t rank) {
-  buffer_.clear();
+  const size_t start = pending_text_.size();
   size_t n_left = left.size();
   bool is_mergeable = true;
   if (is_byte_level_) {
-    is_mergeable = is_valid_utf8(left) && is_valid_utf8(right) && unmap_bytes(left, buffer_);
-    n_left = buffer_.size();
-    is_mergeable = is_mergeable && unmap_bytes(right, buffer_);
+    is_mergeable = unmap_bytes(left, pending_text_);
+    n_left = pending_text_.size() - start;
+    is_mergeable = is_mergeable && unmap_bytes(right, pending_text_);
   } else {
-    buffer_.append(left).append(right);
+    pending_text_.append(left).append(right);
   }
   if (!is_mergeable) {
     // Such tokens are never made from text, so the merge never happens; it must still name tokens.
+    pending_text_.resize(start);
     for (const std::string_view part : {left, right}) {
       if (find(part) < 0) {
         fail(ErrorCode::kCorruptData, "[tokenizer] {}: model.merges[{}]: \"{}\" is not in the vocabulary", origin_,
@@ -98,21 +101,39 @@ void ModelBuilder::add_merge(std::string_view left, std::string_view right, size
     }
     return;
   }
-  const std::string_view whole = buffer_;
-  const TokenId left_id = vocabulary_.find(whole.substr(0, n_left));
-  const TokenId right_id = vocabulary_.find(whole.substr(n_left));
-  const TokenId id = vocabulary_.find(whole);
-  if (left_id < 0 || right_id < 0 || id < 0) {
-    const std::string missing = left_id < 0    ? std::string(left)
-                                : right_id < 0 ? std::string(right)
-                                               : std::string(left) + std::string(right);
-    fail(ErrorCode::kCorruptData, "[tokenizer] {}: model.merges[{}]: \"{}\" is not in the vocabulary", origin_, rank,
-         shown(missing));
-  }
-  if (whole.substr(n_left).empty() || n_left == 0) {
+  if (left.empty() || right.empty()) {
     fail(ErrorCode::kCorruptData, "[tokenizer] {}: model.merges[{}] has an empty part", origin_, rank);
   }
-  merges_.set(left_id, right_id, {static_cast<uint32_t>(rank), id});
+  const std::string_view whole = std::string_view(pending_text_).substr(start);
+  PendingMerge merge{left, right, rank, start, n_left, whole.size(), {}, {}};
+  const std::string_view texts[3] = {whole.substr(0, n_left), whole.substr(n_left), whole};
+  for (int i = 0; i < 3; ++i) {
+    merge.keys[i] = make_text_key(texts[i]);
+    vocabulary_.prefetch(merge.keys[i]);
+  }
+  pending_.push_back(merge);
+  if (pending_.size() == kMergeBatch) take_pending_merges();
+}
+
+void ModelBuilder::take_pending_merges() {
+  for (PendingMerge& merge : pending_) {
+    const std::string_view whole = std::string_view(pending_text_).substr(merge.start, merge.n_whole);
+    const std::string_view texts[3] = {whole.substr(0, merge.n_left), whole.substr(merge.n_left), whole};
+    for (int i = 0; i < 3; ++i) merge.ids[i] = vocabulary_.find(texts[i], merge.keys[i]);
+    if (merge.ids[0] < 0 || merge.ids[1] < 0 || merge.ids[2] < 0) {
+      const std::string missing = merge.ids[0] < 0   ? std::string(merge.left)
+                                  : merge.ids[1] < 0 ? std::string(merge.right)
+                                                     : std::string(merge.left) + std::string(merge.right);
+      fail(ErrorCode::kCorruptData, "[tokenizer] {}: model.merges[{}]: \"{}\" is not in the vocabulary", origin_,
+           merge.rank, shown(missing));
+    }
+    merges_.prefetch(merge.ids[0], merge.ids[1]);
+  }
+  for (const PendingMerge& merge : pending_) {
+    merges_.set(merge.ids[0], merge.ids[1], {static_cast<uint32_t>(merge.rank), merge.ids[2]});
+  }
+  pending_.clear();
+  pending_text_.clear();
 }
 
 void ModelBuilder::add_merge_line(std::string_view line, size_t rank) {
@@ -182,6 +203,7 @@ void ModelBuilder::check_added_tokens(const std::vector<AddedToken>& tokens) con
 std::unique_ptr<Tokenizer::Parts> ModelBuilder::finish(BpeOptions options, std::vector<AddedToken> added,
                                                        Normalizer normalizer) {
   options.is_byte_level = is_byte_level_;
+  take_pending_merges();
   check_added_tokens(added);
   auto parts = std::make_unique<Tokenizer::Parts>(Bpe(std::move(vocabulary_), std::move(merges_), options),
                                                   std::move(added), std::move(normalizer));

@@ -21,7 +21,8 @@ class ModelBuilder {
   /// A byte-level token given as raw bytes, or any other as text.
   void add_raw_token(std::string_view bytes, int64_t id, std::string_view where);
   void reserve_merges(size_t n_merges) { merges_.reserve(n_merges); }
-  /// Texts as in the file. Throws kCorruptData when a part or the whole is no token.
+  /// Texts as in the file, which must live until finish(): merges are taken in small batches, so that their look-ups
+  /// overlap in memory. Throws kCorruptData, here or in finish(), when a part or the whole is no token.
   void add_merge(std::string_view left, std::string_view right, size_t rank);
   /// "left right".
   void add_merge_line(std::string_view line, size_t rank);
@@ -41,12 +42,26 @@ class ModelBuilder {
   const std::string& origin() const { return origin_; }
 
  private:
+  struct PendingMerge {
+    std::string_view left;
+    std::string_view right;
+    size_t rank;
+    size_t start;   // In pending_text_: both parts, as the vocabulary has them.
+    size_t n_left;  // Bytes.
+    size_t n_whole;
+    TextKey keys[3];  // Of left, right and both.
+    TokenId ids[3];
+  };
+  void take_pending_merges();
+
   std::string origin_;
   bool is_byte_level_;
   Vocabulary vocabulary_;
   Vocabulary other_;
   MergeTable merges_;
   std::string buffer_;
+  std::vector<PendingMerge> pending_;
+  std::string pending_text_;
 };
 
 /// Turns the last step of a byte-level pre-tokenizer into byte-level merging and joins steps that have one scanner.

@@ -164,7 +164,7 @@ std::optional<TokenId> Tokenizer::find(std::string_view token_text) const {
   TokenId id = -1;
   if (parts_->is_byte_level()) {
     std::string bytes;
-    if (is_valid_utf8(token_text) && unmap_bytes(token_text, bytes)) id = parts_->bpe.vocabulary().find(bytes);
+    if (unmap_bytes(token_text, bytes)) id = parts_->bpe.vocabulary().find(bytes);
     if (id < 0) id = parts_->other_tokens.find(token_text);
   } else {
     id = parts_->bpe.vocabulary().find(token_text);

@@ -2,6 +2,7 @@
 #include "tokenizer/unicode_normalize.h"
 
 #include <algorithm>
+#include <iterator>
 #include <vector>
 
 #include "base/utf8.h"
@@ -20,6 +21,29 @@ constexpr char32_t kLeads = 19;
 constexpr char32_t kVowels = 21;
 constexpr char32_t kTails = 28;
 constexpr char32_t kSyllables = kLeads * kVowels * kTails;
+
+/// Marks that the reference keeps: its StripAccents knows Unicode 9 only. Ranges may hold characters that are no marks.
+constexpr char32_t kLateMarks[][2] = {
+    {0x7FD, 0x7FD},     {0x897, 0x89F},     {0x8CA, 0x8D3},     {0x9FE, 0x9FE},     {0xAFA, 0xAFF},
+    {0xB55, 0xB55},     {0xC04, 0xC04},     {0xC3C, 0xC3C},     {0xCF3, 0xD00},     {0xD3B, 0xD3C},
+    {0xD81, 0xD81},     {0xEBA, 0xEBA},     {0xECE, 0xECE},     {0x1715, 0x1715},   {0x180F, 0x180F},
+    {0x1ABF, 0x1ACE},   {0x1CF7, 0x1CF7},   {0x1DF6, 0x1DFA},   {0xA82C, 0xA82C},   {0xA8FF, 0xA8FF},
+    {0x10D24, 0x10D27}, {0x10D69, 0x10D6D}, {0x10EAB, 0x10EAC}, {0x10EFC, 0x10EFF}, {0x10F46, 0x10F50},
+    {0x10F82, 0x10F85}, {0x11070, 0x11074}, {0x110C2, 0x110C2}, {0x11145, 0x11146}, {0x111C9, 0x111C9},
+    {0x111CE, 0x111CF}, {0x11241, 0x11241}, {0x1133B, 0x1133B}, {0x113B8, 0x113E2}, {0x1145E, 0x1145E},
+    {0x1182C, 0x1183A}, {0x11930, 0x11943}, {0x119D1, 0x11A0A}, {0x11A33, 0x11A5B}, {0x11A8A, 0x11A99},
+    {0x11D31, 0x11D47}, {0x11D8A, 0x11D97}, {0x11EF3, 0x11F03}, {0x11F34, 0x11F5A}, {0x13440, 0x13455},
+    {0x1611E, 0x1612F}, {0x16F4F, 0x16F4F}, {0x16F7F, 0x16F87}, {0x16FE4, 0x16FF1}, {0x1CF00, 0x1CF46},
+    {0x1E08F, 0x1E08F}, {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE}, {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF},
+    {0x1E5EE, 0x1E5EF}};
+
+bool is_stripped(char32_t c) {
+  if (c == 0x1CF2 || c == 0x1CF3) return true;  // Marks in Unicode 9, letters since.
+  if ((class_of(c) & kMark) == 0) return false;
+  const auto* const range = std::lower_bound(std::begin(kLateMarks), std::end(kLateMarks), c,
+                                             [](const auto& entry, char32_t key) { return entry[1] < key; });
+  return range == std::end(kLateMarks) || c < (*range)[0];
+}
 
 void append_decomposed(std::vector<char32_t>& out, char32_t c, bool compatible) {
   if (c < 0x80) {
@@ -170,7 +194,7 @@ std::string strip_accents(std::string_view text) {
   const char* const end = text.data() + text.size();
   for (const char* p = text.data(); p < end;) {
     const CharAt c = char_at(p);
-    if ((class_of(c.code_point) & kMark) == 0) out.append(p, c.n_bytes);
+    if (!is_stripped(c.code_point)) out.append(p, c.n_bytes);
     p += c.n_bytes;
   }
   return out;

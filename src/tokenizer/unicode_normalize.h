@@ -12,7 +12,7 @@ enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
 std::string normalize(std::string_view text, NormalForm form);
 /// Character by character, without context (as the reference: a final sigma is not special).
 std::string lower_case(std::string_view text);
-/// Drops every character of category M.
+/// Drops every character of category M, as Unicode 9 has it (what the reference knows).
 std::string strip_accents(std::string_view text);
 
 }  // namespace mobilellm::unicode

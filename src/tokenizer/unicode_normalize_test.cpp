@@ -36,6 +36,7 @@ TEST(UnicodeNormalize, FoldsCompatibilityCharacters) {
 TEST(UnicodeNormalize, LowersAndStrips) {
   EXPECT_EQ(lower_case("ABC \u00C9\u0130\u03A3 \U00010400"), "abc \u00E9i\u0307\u03C3 \U00010428");
   EXPECT_EQ(strip_accents("e\u0301\u0323x\u20DD"), "ex");
+  EXPECT_EQ(strip_accents("\u07FD\u1CF2"), "\u07FD");
 }
 
 // A megabyte of marks sorts in one go.

@@ -85,6 +85,11 @@ class Vocabulary {
     }
   }
 
+  /// Starts loading what find() with this key will read first.
+  void prefetch(const TextKey& key) const {
+    if (!slots_.empty()) __builtin_prefetch(&slots_[key.hash & (slots_.size() - 1)]);
+  }
+
   bool has(TokenId id) const {
     return id >= 0 && static_cast<size_t>(id) < spans_.size() && spans_[static_cast<size_t>(id)].start != kHole;
   }
