@@ -102,6 +102,32 @@ void append_value(std::string& out, const Json& value, bool spaced, int indent, 
   }
 }
 
+// simdjson refuses integers beyond 64 bits, which real files hold (tokenizer_config.json: "model_max_length":
+// 1000000000000000019884624838656). With an exponent they are read as floating point.
+std::string mark_big_integers(std::string_view text) {
+  constexpr size_t kMaxDigits = 19;
+  std::string out;
+  out.reserve(text.size() + 16);
+  bool is_in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    out.push_back(c);
+    if (c == '"') {
+      is_in_string = !is_in_string;
+    } else if (is_in_string && c == '\\' && i + 1 < text.size()) {
+      out.push_back(text[++i]);
+    } else if (!is_in_string && c >= '0' && c <= '9') {
+      // A whole number token, digits and signs and points alike.
+      const size_t end = std::min(text.find_first_not_of("0123456789+-.eE", i), text.size());
+      const std::string_view rest = text.substr(i + 1, end - i - 1);
+      out += rest;
+      if (rest.size() + 1 > kMaxDigits && rest.find_first_of(".eE") == std::string_view::npos) out += "e0";
+      i = end - 1;
+    }
+  }
+  return out;
+}
+
 [[noreturn]] void wrong_type(const Json& value, const char* expected) {
   fail(ErrorCode::kInternal, "[json] got {}, expected {}", value.type_name(), expected);
 }
@@ -122,7 +148,8 @@ Json Json::parse(std::string_view text, std::string_view origin) {
     fail(ErrorCode::kResourceLimit, "[json] {}: {} bytes are too large to parse", origin, text.size());
   }
   simdjson::dom::element element;
-  const simdjson::error_code error = parser.parse(text.data(), text.size(), true).get(element);
+  simdjson::error_code error = parser.parse(text.data(), text.size(), true).get(element);
+  if (error == simdjson::NUMBER_ERROR) error = parser.parse(mark_big_integers(text)).get(element);
   if (error != simdjson::SUCCESS) {
     if (error == simdjson::DEPTH_ERROR)
       fail(ErrorCode::kCorruptData, "[json] {}: nested deeper than {}", origin, kMaxDepth);

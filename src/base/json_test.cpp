@@ -22,6 +22,16 @@ TEST(Json, RoundTripsEveryType) {
   EXPECT_EQ(Json::parse(R"({"b":1,"a":[1,2.0]})", "t").dump(true), R"({"b": 1, "a": [1, 2.0]})");
 }
 
+TEST(Json, ReadsIntegersBeyond64BitsAsFloatingPoint) {
+  const Json json = Json::parse(
+      R"({"s":"1000000000000000019884624838656","n":1000000000000000019884624838656,"m":[-123456789012345678901]})",
+      "t");
+  EXPECT_EQ(json.find("n")->as_double(), 1000000000000000019884624838656.0);
+  EXPECT_EQ(json.find("m")->as_array()[0].as_double(), -123456789012345678901.0);
+  EXPECT_EQ(json.find("s")->as_string(), "1000000000000000019884624838656");
+  EXPECT_EQ(Json::parse("[9223372036854775807,-9223372036854775808]", "t").as_array()[0].as_int(), INT64_MAX);
+}
+
 TEST(Json, NamesTheOriginOfMalformedText) {
   EXPECT_NE(message_of([] { Json::parse("{\"a\":}", "x/config.json"); }).find("x/config.json"), std::string::npos);
   EXPECT_NE(message_of([] { Json::parse(R"({"a":1,"a":2})", "f"); }).find("'a' appears twice"), std::string::npos);
