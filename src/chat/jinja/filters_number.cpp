@@ -27,7 +27,7 @@ std::optional<int64_t> whole_part(double value) {
 
 Value filter_int(Runtime& runtime, const Value& value, Args& args) {
   const Parameters parameters(runtime, "int", args, {"default", "base"});
-  const Value default_value = parameters.has(0) ? parameters[0] : Value(0);
+  Value default_value = parameters.has(0) ? parameters[0] : Value(0);
   if (value.is_integral()) return Value(value.as_int());
   if (value.is(Type::kFloat)) {
     if (std::isnan(value.as_double())) return default_value;
@@ -106,14 +106,14 @@ Value filter_round(Runtime& runtime, const Value& value, Args& args) {
 Value filter_filesizeformat(Runtime& runtime, const Value& value, Args& args) {
   const Parameters parameters(runtime, "filesizeformat", args, {"binary"});
   const bool is_binary = parameters.boolean(0, false);
-  double bytes = 0.0;
+  std::optional<double> number;
   if (value.is_number()) {
-    bytes = value.as_double();
-  } else if (value.is_string() && parse_float(value.view())) {
-    bytes = *parse_float(value.view());
-  } else {
-    runtime.raise("filesizeformat: expected a number, got {}", type_name(value));
+    number = value.as_double();
+  } else if (value.is_string()) {
+    number = parse_float(value.view());
   }
+  if (!number) runtime.raise("filesizeformat: expected a number, got {}", type_name(value));
+  double bytes = *number;
   const double base = is_binary ? 1024 : 1000;
   static constexpr std::array<const char*, 8> kDecimal = {"kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"};
   static constexpr std::array<const char*, 8> kBinary = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"};
