@@ -66,9 +66,10 @@ class TextModelTest : public ::testing::Test {
  protected:
   // The model says `plan`; once the forced text `lead` is in its output, it says `after_lead` behind it. Then eos.
   void make_model(const std::string& plan, const std::string& lead = "", const std::string& after_lead = "",
-                  const TextModelOptions& options = {}) {
+                  const TextModelOptions& options = {}, const std::string& chat_template = "") {
     LoadedModel parts;
     parts.path = "test";
+    if (!chat_template.empty()) parts.chat_template = ChatTemplate::parse(chat_template, "test");
     parts.tokenizer = load_tokenizer_json_text(tokenizer_json(), "test");
     auto runner =
         std::make_unique<FakeRunner>(FakeRunnerOptions{.vocab_size = 262, .max_context = 6000, .eos_ids = {kEos}});
@@ -344,6 +345,34 @@ TEST_F(TextModelTest, BudgetZeroAnswersAtOnce) {
   const auto result = generate(request);
   EXPECT_EQ(result.reasoning, "");
   EXPECT_EQ(result.answer, "Now.");
+}
+
+TEST_F(TextModelTest, BudgetZeroAddsNothingWhenTheTemplateClosedTheReasoning) {
+  make_model("Now.", "", "", {}, "{{ messages[0].content }}<think>\n\n</think>\n\n");
+  GenerateRequest request;
+  request.thinking_budget = 0;
+  const auto result = generate(request);
+  EXPECT_EQ(result.answer, "Now.");
+  EXPECT_EQ(result.forced_tokens, 0);
+}
+
+TEST_F(TextModelTest, BudgetZeroOpensAndClosesWhereTheModelWould) {
+  const std::string lead = lead_to_answer(ReasoningConvention::kThinkTags, false, false);
+  make_model("<think>never", lead, "Now.", {}, "{{ messages[0].content }}{# <think> #}");
+  GenerateRequest request;
+  request.thinking_budget = 0;
+  const auto result = generate(request);
+  EXPECT_EQ(result.text, lead + "Now.");
+  EXPECT_EQ(result.reasoning, "");
+  EXPECT_EQ(result.answer, "Now.");
+}
+
+TEST_F(TextModelTest, BudgetCountsBehindTheTagThatTheModelOpens) {
+  const std::string lead = lead_to_answer(ReasoningConvention::kThinkTags, true, true);
+  make_model("<think>123456789", lead, "Now.", {}, "{{ messages[0].content }}{# <think> #}");
+  GenerateRequest request;
+  request.thinking_budget = 4;
+  EXPECT_EQ(generate(request).text, "<think>1234" + lead + "Now.");
 }
 
 TEST_F(TextModelTest, BudgetWithoutTagsLeadsToTheBox) {
