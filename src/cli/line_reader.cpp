@@ -5,8 +5,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
+#include <utility>
 
 #include "base/error.h"
 #include "cli/terminal.h"
@@ -89,6 +92,23 @@ std::optional<std::string> LineReader::next() {
 }
 
 std::string LineReader::where() const { return fmt::format("line {} of {}", n_lines_, name_); }
+
+std::string json_line(const Json& value) {
+  constexpr std::pair<std::string_view, std::string_view> kSeparators[] = {
+      {"\xC2\x85", "\\u0085"}, {"\xE2\x80\xA8", "\\u2028"}, {"\xE2\x80\xA9", "\\u2029"}};
+  std::string line = value.dump(true);
+  for (const auto& [separator, escape] : kSeparators) {
+    if (line.find(separator) == std::string::npos) continue;
+    std::string escaped;
+    size_t begin = 0;
+    for (size_t at = line.find(separator); at != std::string::npos; at = line.find(separator, begin)) {
+      escaped.append(line, begin, at - begin).append(escape);
+      begin = at + separator.size();
+    }
+    line = escaped.append(line, begin);
+  }
+  return line + "\n";
+}
 
 std::string read_input(const std::string& path) {
   const int descriptor = open_input(path);

@@ -1,9 +1,11 @@
-/// Input of the commands: text of a file or of standard input, whole or line by line.
+/// Input of the commands, text of a file or of standard input, whole or line by line; and lines of JSON as output.
 #pragma once
 
 #include <cstddef>
 #include <optional>
 #include <string>
+
+#include "base/json.h"
 
 namespace mobilellm::cli {
 
@@ -33,6 +35,10 @@ class LineReader {
   size_t begin_ = 0;
   size_t n_lines_ = 0;
 };
+
+/// A JSON value as one line. Line separators of Unicode (U+0085, U+2028, U+2029) are escaped, because many readers of
+/// lines split there.
+std::string json_line(const Json& value);
 
 /// Everything in a file, or in standard input when `path` is "-", up to 256 MB.
 std::string read_input(const std::string& path);

@@ -77,6 +77,18 @@ TEST(Tokenize, ABadLineIsAnsweredAndTheRestGoesOn) {
   }
 }
 
+TEST(Tokenize, UnicodeLineSeparatorsDoNotBreakLines) {
+  const std::string text =
+      "a\xE2\x80\xA8"
+      "b\xE2\x80\xA9"
+      "c\xC2\x85"
+      "d";
+  const ProgramResult ids = run_program({"tokenize", "--model-path", kChat, "--json"}, {.input = text});
+  const ProgramResult back =
+      run_program({"tokenize", "--model-path", kChat, "--jsonl", "--decode"}, {.input = ids.out});
+  EXPECT_EQ(back.out, "{\"text\": \"a\\u2028b\\u2029c\\u0085d\"}\n");
+}
+
 TEST(Tokenize, AnswersEachLineBeforeTheNextIsWritten) {
   RunningProgram program({"tokenize", "--model-path", kChat, "--jsonl"});
   program.write_input("{\"text\": \"a\"}\n");

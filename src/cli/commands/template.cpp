@@ -84,7 +84,7 @@ int answer_lines(const std::string& path, const Rendering& rendering) {
       answer = Json::object().set("error", error.what());
       if (error.code() == ErrorCode::kCorruptData) status = 1;
     }
-    print(answer.dump(true) + "\n");
+    print(json_line(answer));
   }
   return status;
 }
@@ -137,7 +137,7 @@ int run_template(int argc, const char* const* argv) {
   const std::string origin = flags.input == "-" ? "standard input" : flags.input;
   const Json object = Json::parse(read_input(flags.input), origin);
   const std::string text = rendering.chat_template->render(inputs_from_json(object, origin, rendering));
-  print(flags.json ? Json::object().set("rendered", text).dump(true) + "\n" : text);
+  print(flags.json ? json_line(Json::object().set("rendered", text)) : text);
   return 0;
 }
 

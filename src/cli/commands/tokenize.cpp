@@ -121,7 +121,7 @@ int answer_lines(const Tokenizer& tokenizer, const TokenizeFlags& flags) {
       answer = Json::object().set("error", error.what());
       status = 1;
     }
-    print(answer.dump(true) + "\n");
+    print(json_line(answer));
   }
   return status;
 }
@@ -159,7 +159,7 @@ int run_tokenize(int argc, const char* const* argv) {
   const std::string input = flags.text && *flags.text != "-" ? *flags.text : read_input(flags.file);
   if (flags.decode) {
     const std::string text = tokenizer.decode(parse_ids(input, tokenizer, "ids"), flags.skip_special);
-    print(flags.json ? Json::object().set("text", text).dump(true) + "\n" : text + "\n");
+    print(flags.json ? json_line(Json::object().set("text", text)) : text + "\n");
     return 0;
   }
   if (flags.json) {
