@@ -11,7 +11,7 @@ install(FILES "${PROJECT_BINARY_DIR}/mobilellm-infer" DESTINATION "${CMAKE_INSTA
 install(TARGETS mobilellm EXPORT mobilellm_targets)
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/mobilellm" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" "${PROJECT_SOURCE_DIR}/README.md" "${PROJECT_SOURCE_DIR}/CHANGELOG.md"
-  DESTINATION "${CMAKE_INSTALL_DOCDIR}" OPTIONAL)
+  DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 install(EXPORT mobilellm_targets FILE mobilellmTargets.cmake NAMESPACE mobilellm:: DESTINATION "${package_dir}")
 configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/mobilellmConfig.cmake.in"
   "${PROJECT_BINARY_DIR}/mobilellmConfig.cmake" INSTALL_DESTINATION "${package_dir}")
