@@ -2,6 +2,7 @@
 #include "tokenizer/unicode_normalize.h"
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <vector>
 
@@ -68,17 +69,30 @@ void append_decomposed(std::vector<char32_t>& out, char32_t c, bool compatible) 
 
 uint8_t combining_class(char32_t c) { return c < 0x300 ? 0 : normal_record(c).combining_class; }
 
+/// Sorts a run of marks by combining class, stably: by insertion when short, by counting when not.
+void sort_run(char32_t* marks, size_t n) {
+  if (n <= 16) {
+    for (size_t i = 1; i < n; ++i) {
+      const char32_t mark = marks[i];
+      size_t at = i;
+      for (; at > 0 && combining_class(marks[at - 1]) > combining_class(mark); --at) marks[at] = marks[at - 1];
+      marks[at] = mark;
+    }
+    return;
+  }
+  std::array<size_t, 257> starts{};
+  for (size_t i = 0; i < n; ++i) ++starts[size_t{combining_class(marks[i])} + 1];
+  for (size_t c = 1; c < starts.size(); ++c) starts[c] += starts[c - 1];
+  const std::vector<char32_t> unsorted(marks, marks + n);
+  for (const char32_t mark : unsorted) marks[starts[combining_class(mark)]++] = mark;
+}
+
 void sort_marks(std::vector<char32_t>& chars) {
   for (size_t i = 0; i < chars.size();) {
-    if (combining_class(chars[i]) == 0) {
-      ++i;
-      continue;
-    }
-    size_t end = i + 1;
+    size_t end = i;
     while (end < chars.size() && combining_class(chars[end]) != 0) ++end;
-    std::stable_sort(chars.begin() + static_cast<ptrdiff_t>(i), chars.begin() + static_cast<ptrdiff_t>(end),
-                     [](char32_t a, char32_t b) { return combining_class(a) < combining_class(b); });
-    i = end;
+    sort_run(chars.data() + i, end - i);
+    i = end + 1;
   }
 }
 

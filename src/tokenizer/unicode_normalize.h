@@ -8,7 +8,7 @@ namespace mobilellm::unicode {
 
 enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
 
-/// Well-formed text in, well-formed text out. Linear but for sorting runs of combining marks (n log n).
+/// Well-formed text in, well-formed text out. Linear time.
 std::string normalize(std::string_view text, NormalForm form);
 /// Character by character, without context (as the reference: a final sigma is not special).
 std::string lower_case(std::string_view text);
