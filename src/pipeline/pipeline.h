@@ -158,8 +158,11 @@ class TextModel {
   const std::string& format() const;
   const ModelSpec& spec() const;
   const GenerationDefaults& defaults() const;
+  bool has_tokenizer() const;
   const Tokenizer& tokenizer() const;         ///< Throws kNotFound when the model came without one.
   const ChatTemplate* chat_template() const;  ///< Null when there is none.
+  const std::string& bos_token() const;       ///< Text for the template; may be empty.
+  const std::string& eos_token() const;
   int64_t context_limit() const;
   /// KV cache bytes of one token.
   size_t kv_bytes_per_token() const;

@@ -147,14 +147,17 @@ const std::string& TextModel::path() const { return state_->model.path; }
 const std::string& TextModel::format() const { return state_->model.format; }
 const ModelSpec& TextModel::spec() const { return state_->model.spec; }
 const GenerationDefaults& TextModel::defaults() const { return state_->model.defaults; }
+bool TextModel::has_tokenizer() const { return state_->model.tokenizer != nullptr; }
 const Tokenizer& TextModel::tokenizer() const {
-  if (state_->model.tokenizer == nullptr) {
+  if (!has_tokenizer()) {
     fail(ErrorCode::kNotFound, "[tokenizer] {} has no tokenizer; add tokenizer.json or tokenizer.model",
          state_->model.path);
   }
   return *state_->model.tokenizer;
 }
 const ChatTemplate* TextModel::chat_template() const { return state_->model.chat_template.get(); }
+const std::string& TextModel::bos_token() const { return state_->model.bos_token; }
+const std::string& TextModel::eos_token() const { return state_->model.eos_token; }
 int64_t TextModel::context_limit() const { return state_->engine->context_limit(); }
 size_t TextModel::kv_bytes_per_token() const { return state_->runner->kv_bytes_per_token(); }
 Runner& TextModel::runner() { return *state_->runner; }

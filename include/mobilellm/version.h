@@ -1,0 +1,13 @@
+/// Version of the headers, for the preprocessor. Readable by C and C++.
+#ifndef MOBILELLM_VERSION_H
+#define MOBILELLM_VERSION_H
+
+#define MOBILELLM_VERSION_MAJOR 0
+#define MOBILELLM_VERSION_MINOR 1
+#define MOBILELLM_VERSION_PATCH 0
+/// Grows with every version: compare with `MOBILELLM_VERSION_NUMBER >= 100` for 0.1.0.
+#define MOBILELLM_VERSION_NUMBER \
+  (MOBILELLM_VERSION_MAJOR * 10000 + MOBILELLM_VERSION_MINOR * 100 + MOBILELLM_VERSION_PATCH)
+#define MOBILELLM_VERSION_STRING "0.1.0"
+
+#endif
