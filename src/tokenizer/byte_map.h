@@ -8,7 +8,8 @@ namespace mobilellm {
 
 /// Every byte as its character.
 std::string map_bytes(std::string_view bytes);
-/// Appends the bytes that `text` stands for; false (and nothing appended) when a character stands for none or is ill-formed.
+/// Appends the bytes that `text` stands for; false (and nothing appended) when a character stands for none or is
+/// ill-formed.
 bool unmap_bytes(std::string_view text, std::string& out);
 
 }  // namespace mobilellm
