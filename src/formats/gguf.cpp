@@ -103,10 +103,12 @@ class Cursor {
 
   size_t position() const { return position_; }
   size_t remaining() const { return bytes_.size() - position_; }
+  // "FILE: tensor 'NAME'" for messages.
+  std::string place() const { return path_ + ": " + context_; }
   void set_context(std::string context) { context_ = std::move(context); }
 
   [[noreturn]] void fail_here(std::string_view problem, ErrorCode code = ErrorCode::kCorruptData) const {
-    fail(code, "[gguf] {}: {}: {}", path_, context_, problem);
+    fail(code, "[gguf] {}: {}", place(), problem);
   }
 
   const std::byte* take(size_t n_bytes) {
@@ -266,7 +268,7 @@ Entry read_tensor(Cursor& cursor, size_t alignment) {
     cursor.fail_here(fmt::format("got offset {}, expected a multiple of the alignment {}", entry.begin, alignment));
   }
 
-  const int64_t n_values = checked_n_values(entry.view.shape, entry.view.name);
+  const int64_t n_values = checked_n_values(entry.view.shape, cursor.place());
   const GgufTensorType* type = find_gguf_tensor_type(type_id);
   if (type == nullptr) {
     entry.view.unsupported_type = fmt::format("number {}", type_id);
@@ -284,8 +286,10 @@ Entry read_tensor(Cursor& cursor, size_t alignment) {
     cursor.fail_here(fmt::format("got rows of {} values, expected a multiple of {} for type {}", cols,
                                  type->block_values, type->name));
   }
-  entry.n_bytes =
-      checked_mul(static_cast<size_t>(n_values / type->block_values), type->block_bytes, "bytes of a tensor");
+  if (__builtin_mul_overflow(static_cast<uint64_t>(n_values / type->block_values), uint64_t{type->block_bytes},
+                             &entry.n_bytes)) {
+    cursor.fail_here(fmt::format("the bytes of shape {} do not fit in 64 bits", shape_text(entry.view.shape)));
+  }
   return entry;
 }
 
