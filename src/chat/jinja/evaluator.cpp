@@ -84,6 +84,12 @@ void Runtime::write_value(const Value& value) {
   write(to_view(value, storage));
 }
 
+// The results of filter and call blocks are not converted: they must be text.
+void Runtime::write_text_value(const Value& value) {
+  if (!value.is_string()) raise("expected str instance, {} found", type_name(value));
+  write(value.view());
+}
+
 std::string Runtime::capture(const Body& body, Flow* flow) {
   struct Restore {
     Runtime& runtime;
@@ -180,15 +186,31 @@ Runtime::Flow Runtime::run_loop(const Statement& statement, const Value& iterabl
     for (Value& item : items) {
       const Scope scope(*this);
       assign(statement.targets[0], item);
-      if (is_true(eval(*statement.condition))) kept.push_back(std::move(item));
+      if (!is_true(eval(*statement.condition))) continue;
+      // Behind a condition, items that are unpacked have become tuples.
+      kept.push_back(statement.targets[0].kind == Target::Kind::kTuple ? repack(statement.targets[0])
+                                                                       : std::move(item));
     }
     items = std::move(kept);
   }
-  if (items.empty()) {
-    if (statement.bodies.size() < 2) return Flow::kNormal;
-    const Scope scope(*this);
-    return exec(statement.bodies[1]);
-  }
+  // As Jinja compiles it, the else part also runs when break or continue cut short every iteration.
+  if (run_iterations(statement, std::move(items), depth0) || statement.bodies.size() < 2) return Flow::kNormal;
+  const Scope scope(*this);
+  return exec(statement.bodies[1]);
+}
+
+// The value that an unpacking target holds, as a tuple.
+Value Runtime::repack(const Target& target) {
+  if (target.kind != Target::Kind::kTuple) return *frame_->find(target.name);
+  std::vector<Value> parts;
+  for (const Target& part : target.parts) parts.push_back(repack(part));
+  return tuple(std::move(parts));
+}
+
+// Returns whether any iteration reached the end of the body.
+bool Runtime::run_iterations(const Statement& statement, std::vector<Value> items, int64_t depth0) {
+  if (items.empty()) return false;
+  bool is_completed = false;
   const Value holder = make<Loop>(Type::kLoop, &budget_, std::move(items), depth0);
   struct Close {
     Loop& loop;
@@ -206,9 +228,11 @@ Runtime::Flow Runtime::run_loop(const Statement& statement, const Value& iterabl
     const Scope scope(*this);
     if (statement.uses_loop) frame_->set("loop", holder);
     assign(statement.targets[0], loop.items[static_cast<size_t>(i)]);
-    if (exec(statement.bodies[0]) == Flow::kBreak) break;
+    const Flow flow = exec(statement.bodies[0]);
+    if (flow == Flow::kNormal) is_completed = true;
+    if (flow == Flow::kBreak) break;
   }
-  return Flow::kNormal;
+  return is_completed;
 }
 
 Value Runtime::call_loop(Loop& loop, Args& args) {
@@ -257,7 +281,7 @@ Runtime::Flow Runtime::exec_filter_block(const Statement& statement) {
     buffer = capture(statement.bodies[0], &flow);
   }
   if (flow != Flow::kNormal) return flow;
-  write_value(eval_filter(*statement.exprs[0], text(std::move(buffer))));
+  write_text_value(eval_filter(*statement.exprs[0], text(std::move(buffer))));
   return Flow::kNormal;
 }
 
@@ -274,7 +298,7 @@ void Runtime::exec_call_block(const Statement& statement) {
   const Value function = eval(*expr.children[0]);
   Args args = eval_args(expr.args.get());
   args.named.emplace_back("caller", make_macro(*statement.signature, statement.bodies[0]));
-  write_value(call(function, args));
+  write_text_value(call(function, args));
 }
 
 void Runtime::exec_block(const Statement& statement) {

@@ -58,6 +58,11 @@ Value ignore_case(Runtime& runtime, const Value& value, bool is_case_sensitive) 
   return value.is_string() && !is_case_sensitive ? runtime.text(to_lower(value.view())) : value;
 }
 
+// A generator that works when it is read. `depth` is that of the deepest value it keeps.
+Value lazy(Runtime& runtime, uint32_t depth, Iterator::Next next) {
+  return make<Iterator>(Type::kIterator, &runtime.budget(), "generator", depth, std::move(next));
+}
+
 // A generator over values that are already there.
 Value generator(Runtime& runtime, std::vector<Value> items, const char* name = "generator") {
   const Value holder = runtime.list(std::move(items));
@@ -130,13 +135,15 @@ Value filter_join(Runtime& runtime, const Value& value, Args& args) {
 
 Value filter_items(Runtime& runtime, const Value& value, Args& args) {
   const Parameters none(runtime, "items", args, {});
-  std::vector<Value> items;
-  if (value.is(Type::kDict)) {
-    for (const auto& [key, item] : value.dict().entries()) items.push_back(runtime.tuple({key, item}));
-  } else if (!value.is_undefined()) {
-    runtime.raise("Can only get item pairs from a mapping.");
-  }
-  return generator(runtime, std::move(items));
+  return lazy(runtime, value.depth(), [&runtime, value, at = size_t{0}](Value& out) mutable {
+    if (value.is_undefined()) return false;
+    if (!value.is(Type::kDict)) runtime.raise("Can only get item pairs from a mapping.");
+    if (at >= value.dict().size()) return false;
+    runtime.budget().step(4);
+    const auto& [key, item] = value.dict().entries()[at++];
+    out = runtime.tuple({key, item});
+    return true;
+  });
 }
 
 Value filter_dictsort(Runtime& runtime, const Value& value, Args& args) {
@@ -177,7 +184,7 @@ Value filter_sort(Runtime& runtime, const Value& value, Args& args) {
     std::vector<Value> parts;
     for (const AttributePath& path : paths)
       parts.push_back(ignore_case(runtime, path.get(runtime, item), is_case_sensitive));
-    keys.push_back(parts.size() == 1 ? parts[0] : runtime.list(std::move(parts)));
+    keys.push_back(runtime.list(std::move(parts)));  // As a list even when alone: equal undefined keys compare.
   }
   runtime.sort(items, keys, parameters.boolean(0, false));
   return runtime.list(std::move(items));
@@ -322,10 +329,6 @@ uint32_t depth_of(const Value& source, const Args& args) {
   for (const Value& value : args.positional) depth = std::max(depth, value.depth());
   for (const auto& [name, value] : args.named) depth = std::max(depth, value.depth());
   return depth;
-}
-
-Value lazy(Runtime& runtime, uint32_t depth, Iterator::Next next) {
-  return make<Iterator>(Type::kIterator, &runtime.budget(), "generator", depth, std::move(next));
 }
 
 Value filter_map(Runtime& runtime, const Value& value, Args& args) {

@@ -226,8 +226,8 @@ Value filter_urlencode(Runtime& runtime, const Value& value, Args& args) {
   const Parameters none(runtime, "urlencode", args, {});
   std::string out;
   std::string storage;
-  const bool is_pairs =
-      value.is(Type::kDict) || value.is_sequence() || value.is(Type::kView) || value.is(Type::kIterator);
+  const bool is_pairs = value.is(Type::kDict) || value.is_sequence() || value.is(Type::kView) ||
+                        value.is(Type::kIterator) || value.is(Type::kRange);
   if (!is_pairs) {
     if (value.is_undefined()) return runtime.text("");
     append_quoted(out, runtime.to_view(value, storage), false);

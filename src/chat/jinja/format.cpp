@@ -438,8 +438,10 @@ class PercentFormatter {
       ++at;
       out += read_field(format, at);
     }
-    const bool may_have_rest = arguments_.is(Type::kDict) || arguments_.is(Type::kList);
-    if (!used_mapping_ && n_used_ < values_.size() && !(may_have_rest && !arguments_.is(Type::kTuple))) {
+    // What can be subscripted counts as a mapping, of which not all is used.
+    const bool is_mapping = arguments_.is(Type::kDict) || arguments_.is(Type::kList) || arguments_.is(Type::kRange) ||
+                            arguments_.is_undefined();
+    if (!used_mapping_ && n_used_ < values_.size() && !is_mapping) {
       runtime_.raise("not all arguments converted during string formatting");
     }
     return out;

@@ -29,6 +29,7 @@ std::vector<std::pair<Value, Value>> read_pairs(Runtime& runtime, Args& args) {
   if (args.positional.size() > 1) runtime.raise("dict expected at most 1 argument, got {}", args.positional.size());
   if (!args.positional.empty()) {
     const Value& source = args.positional[0];
+    if (source.is_undefined()) runtime.raise_undefined(source);
     if (source.is(Type::kDict)) {
       pairs = source.dict().entries();
     } else {

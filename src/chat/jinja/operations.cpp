@@ -291,7 +291,7 @@ bool Runtime::contains(const Value& container, const Value& element) {
 }
 
 Value Runtime::attribute(const Value& object, std::string_view name) {
-  if (object.is_undefined()) raise_undefined(object);
+  if (object.is_undefined() && !is_object_attribute(name)) raise_undefined(object);
   const auto unsafe = [&] {
     return undefined(fmt::format("access to attribute '{}' of '{}' object is unsafe.", name, type_name(object)));
   };
@@ -396,12 +396,12 @@ Value Runtime::item(const Value& object, const Value& key) {
 Value Runtime::slice(const Value& object, const Value& start, const Value& stop, const Value& step) {
   if (object.is_undefined()) raise_undefined(object);
   const bool is_range = object.is(Type::kRange);
+  if (object.is(Type::kDict)) raise("unhashable type: 'slice'");
   if (!object.is_string() && !object.is_sequence() && !is_range) {
-    return undefined(fmt::format("{} object has no element slice", type_name(object)));
+    raise("'{}' object is not subscriptable", type_name(object));
   }
   for (const Value* part : {&start, &stop, &step}) {
-    // Python raises TypeError, which Jinja turns into undefined.
-    if (!part->is_none() && !part->is_integral()) return undefined("slice indices must be integers or None");
+    if (!part->is_none() && !part->is_integral()) raise("slice indices must be integers or None");
   }
   const int64_t length = *length_of(object);
   const int64_t stride = step.is_none() ? 1 : step.as_int();
@@ -456,10 +456,24 @@ Value Runtime::slice(const Value& object, const Value& start, const Value& stop,
 void Runtime::sort(std::vector<Value>& items, std::vector<Value>& keys, bool is_reverse) {
   std::vector<size_t> order(items.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  // A comparison that throws leaves `order` in some state, never the items.
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+  const auto goes_before = [&](size_t a, size_t b) {
     return is_reverse ? is_less(keys[b], keys[a]) : is_less(keys[a], keys[b]);
-  });
+  };
+  // Merge sort from the bottom up: stable, and safe for keys without a consistent order (NaN), unlike std::sort.
+  std::vector<size_t> merged(order.size());
+  for (size_t width = 1; width < order.size(); width *= 2) {
+    for (size_t begin = 0; begin < order.size(); begin += 2 * width) {
+      const size_t middle = std::min(begin + width, order.size());
+      const size_t end = std::min(begin + 2 * width, order.size());
+      size_t left = begin;
+      size_t right = middle;
+      for (size_t out = begin; out < end; ++out) {
+        const bool takes_right = left == middle || (right < end && goes_before(order[right], order[left]));
+        merged[out] = takes_right ? order[right++] : order[left++];
+      }
+    }
+    order.swap(merged);
+  }
   std::vector<Value> sorted_items;
   std::vector<Value> sorted_keys;
   for (const size_t index : order) {

@@ -135,6 +135,8 @@ class Runtime {
   Flow exec_if(const Statement& statement);
   Flow exec_for(const Statement& statement);
   Flow run_loop(const Statement& statement, const Value& iterable, int64_t depth0);
+  Value repack(const Target& target);
+  bool run_iterations(const Statement& statement, std::vector<Value> items, int64_t depth0);
   Flow exec_set_block(const Statement& statement);
   Flow exec_with(const Statement& statement);
   void exec_call_block(const Statement& statement);
@@ -147,6 +149,7 @@ class Runtime {
   Value make_macro(const Signature& signature, const Body& body);
   void write(std::string_view text);
   void write_value(const Value& value);
+  void write_text_value(const Value& value);
 
   Frame* new_frame(Frame* parent);
   void release_frame(Frame* frame);

@@ -12,33 +12,67 @@ namespace {
 
 constexpr size_t kPrettyWidth = 80;
 
-// Pieces of a line that stay together: words (cut behind hyphens when asked) and runs of white space.
-std::vector<std::string_view> split_words(std::string_view line, bool breaks_on_hyphens) {
-  std::vector<std::string_view> chunks;
-  const auto is_blank = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
-  const auto is_letter = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 0x80;
-  };
-  for (size_t at = 0; at < line.size();) {
-    size_t end = at + 1;
-    if (is_blank(line[at])) {
-      while (end < line.size() && is_blank(line[end])) ++end;
-    } else {
-      while (end < line.size() && !is_blank(line[end])) {
-        // A hyphen between two letters and a letter ends a piece: "long-|winded".
-        if (breaks_on_hyphens && line[end] == '-' && end >= at + 2 && is_letter(line[end - 1]) &&
-            is_letter(line[end - 2]) && end + 2 < line.size() && is_letter(line[end + 1]) && is_letter(line[end + 2])) {
-          ++end;
-          break;
-        }
-        ++end;
-      }
+// Pieces of a line that stay together, by the rules of textwrap: runs of white space, words, dashes between words; with
+// `breaks_on_hyphens` words end behind hyphens that stand between letters.
+class WordSplitter {
+ public:
+  explicit WordSplitter(std::string_view line) {
+    for (size_t at = 0; at < line.size();) {
+      const Utf8Char c = decode_utf8(line, at);
+      text_.push_back(c.code_point);
+      at += static_cast<size_t>(c.n_bytes);
     }
-    chunks.push_back(line.substr(at, end - at));
-    at = end;
   }
-  return chunks;
-}
+
+  std::vector<std::u32string> run(bool breaks_on_hyphens) const {
+    std::vector<std::u32string> chunks;
+    for (size_t at = 0; at < text_.size();) {
+      size_t end = at + 1;
+      if (is_blank(at)) {
+        while (end < text_.size() && is_blank(end)) ++end;
+      } else if (const size_t n_dashes = breaks_on_hyphens && is_word_mark(at - 1) ? dashes_at(at) : 0; n_dashes >= 2) {
+        end = at + n_dashes;
+      } else {
+        while (end < text_.size() && !is_blank(end)) {
+          if (breaks_on_hyphens && ends_behind_hyphen(end)) {
+            ++end;
+            break;
+          }
+          if (breaks_on_hyphens && is_word_mark(end - 1) && dashes_at(end) >= 2) break;
+          ++end;
+        }
+      }
+      chunks.push_back(text_.substr(at, end - at));
+      at = end;
+    }
+    return chunks;
+  }
+
+ private:
+  bool is_in(size_t at) const { return at < text_.size(); }
+  bool is_blank(size_t at) const { return is_in(at) && (text_[at] == ' ' || (text_[at] >= '\t' && text_[at] <= '\r')); }
+  bool is_word(size_t at) const {
+    return is_in(at) && (text_[at] == '_' || contains(kAlpha, text_[at]) || contains(kNumeric, text_[at]));
+  }
+  bool is_letter(size_t at) const { return is_word(at) && !contains(kDecimal, text_[at]); }
+  bool is_hyphen(size_t at) const { return is_in(at) && text_[at] == '-'; }
+  bool is_word_mark(size_t at) const {
+    return is_word(at) || (is_in(at) && std::u32string_view(U"!\"'&.,?").find(text_[at]) != std::u32string_view::npos);
+  }
+  // Length of a run of dashes that a word follows, else 0.
+  size_t dashes_at(size_t at) const {
+    size_t end = at;
+    while (is_hyphen(end)) ++end;
+    return is_word(end) ? end - at : 0;
+  }
+  bool ends_behind_hyphen(size_t at) const {
+    if (!is_hyphen(at)) return false;
+    const bool is_behind =
+        (is_letter(at - 2) && is_letter(at - 1)) || (is_letter(at - 3) && is_hyphen(at - 2) && is_word_mark(at - 1));
+    return is_behind && is_letter(at + 1) && (is_letter(at + 2) || (is_hyphen(at + 2) && is_letter(at + 3)));
+  }
+  std::u32string text_;
+};
 
 std::string unescape_entities(std::string_view text) {
   static constexpr std::pair<std::string_view, std::string_view> kEntities[] = {
@@ -175,35 +209,40 @@ std::vector<std::string_view> split_lines(std::string_view text, bool keeps_ends
 
 std::vector<std::string> wrap_line(std::string_view line, size_t width, bool breaks_long_words,
                                    bool breaks_on_hyphens) {
-  std::vector<std::string_view> chunks = split_words(line, breaks_on_hyphens);
+  std::vector<std::u32string> chunks = WordSplitter(line).run(breaks_on_hyphens);
   std::reverse(chunks.begin(), chunks.end());
-  const auto is_blank = [](std::string_view chunk) { return strip_left(chunk).empty(); };
+  const auto is_blank = [](const std::u32string& chunk) { return std::all_of(chunk.begin(), chunk.end(), is_space); };
   std::vector<std::string> lines;
   while (!chunks.empty()) {
-    std::string current;
+    std::vector<std::u32string> taken;
     size_t length = 0;
-    std::vector<std::string_view> taken;
     if (is_blank(chunks.back()) && !lines.empty()) chunks.pop_back();
-    while (!chunks.empty() && length + count_code_points(chunks.back()) <= width) {
-      length += count_code_points(chunks.back());
-      taken.push_back(chunks.back());
+    while (!chunks.empty() && length + chunks.back().size() <= width) {
+      length += chunks.back().size();
+      taken.push_back(std::move(chunks.back()));
       chunks.pop_back();
     }
-    if (!chunks.empty() && count_code_points(chunks.back()) > width) {
-      std::string_view& chunk = chunks.back();
+    if (!chunks.empty() && chunks.back().size() > width) {
+      std::u32string& chunk = chunks.back();
       if (breaks_long_words) {
-        size_t cut = 0;
-        for (size_t i = length; i < width; ++i) cut += static_cast<size_t>(decode_utf8(chunk, cut).n_bytes);
-        if (cut > 0) taken.push_back(chunk.substr(0, cut));
-        chunk = chunk.substr(cut);
+        size_t cut = width - length;
+        if (breaks_on_hyphens && cut > 0) {
+          const size_t hyphen = chunk.rfind(U'-', cut - 1);
+          if (hyphen != std::u32string::npos && hyphen > 0 && chunk.find_first_not_of(U'-') < hyphen) cut = hyphen + 1;
+        }
+        taken.push_back(chunk.substr(0, cut));  // Also when empty: it shields white space before it, as in Python.
+        chunk.erase(0, cut);
       } else if (taken.empty()) {
-        taken.push_back(chunk);
+        taken.push_back(std::move(chunk));
         chunks.pop_back();
       }
     }
     if (!taken.empty() && is_blank(taken.back())) taken.pop_back();
-    for (const std::string_view part : taken) current += part;
-    if (!taken.empty()) lines.push_back(std::move(current));
+    if (taken.empty()) continue;
+    std::string& text = lines.emplace_back();
+    for (const std::u32string& part : taken) {
+      for (const char32_t c : part) append_utf8(text, c);
+    }
   }
   return lines;
 }
