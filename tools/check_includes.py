@@ -84,6 +84,8 @@ def check_includes(path, module, lines):
                     and not (module == "kernels" and INTRINSICS.match(name)):
                 yield number, f"a header includes {name}: third-party headers belong in .cpp files"
             continue
+        if is_test and name.startswith("tests/support/"):
+            continue
         target = module_of(Path("src") / name)
         if name.startswith("mobilellm/"):
             if name not in PUBLIC_FOR_ALL and module != "api" and not is_test:
