@@ -1,8 +1,12 @@
 // Fork-join with spin-then-sleep waiting on both sides.
 #include "base/thread_pool.h"
 
+#include <algorithm>
 #include <chrono>
+#include <system_error>
 #include <utility>
+
+#include "base/log.h"
 
 namespace mobilellm {
 namespace {
@@ -17,6 +21,8 @@ inline void pause_cpu() {
 
 // Long enough to bridge the serial parts between two matrix products, short enough not to burn a busy machine's core.
 constexpr auto kSpinTime = std::chrono::microseconds(30);
+
+constexpr int kMaxThreads = 512;
 
 // Waits until `value` differs from `old`.
 template <typename T>
@@ -33,8 +39,14 @@ void wait_while_equal(const std::atomic<T>& value, T old) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int n_threads) : n_threads_(n_threads < 1 ? 1 : n_threads) {
-  for (int worker = 1; worker < n_threads_; ++worker) threads_.emplace_back([this, worker] { worker_loop(worker); });
+ThreadPool::ThreadPool(int n_threads) : n_threads_(std::clamp(n_threads, 1, kMaxThreads)) {
+  // Where the system grants fewer threads, the pool works with those: results do not depend on their number.
+  try {
+    for (int worker = 1; worker < n_threads_; ++worker) threads_.emplace_back([this, worker] { worker_loop(worker); });
+  } catch (const std::system_error& error) {
+    log_warning("[threads] got {} of {} threads: {}", threads_.size() + 1, n_threads_, error.what());
+    n_threads_ = static_cast<int>(threads_.size()) + 1;
+  }
 }
 
 ThreadPool::~ThreadPool() {

@@ -38,6 +38,14 @@ extern "C" void on_signal(int signal) {
   is_cancelled.store(true);
 }
 
+// A mapped file lost its pages: another program shortened it.
+extern "C" void on_bus_error(int) {
+  constexpr char kMessage[] =
+      "mobilellm: [file] a model file was shortened while it was in use; restore it and run again\n";
+  if (::write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1) < 0) _exit(1);
+  _exit(1);
+}
+
 bool is_set(const char* variable) {
   const char* value = std::getenv(variable);
   return value != nullptr && *value != '\0';
@@ -70,6 +78,8 @@ void set_up_process() {
   sigemptyset(&action.sa_mask);
   action.sa_flags = SA_RESTART;
   for (const int signal : {SIGINT, SIGTERM, SIGPIPE}) ::sigaction(signal, &action, nullptr);
+  action.sa_handler = on_bus_error;
+  ::sigaction(SIGBUS, &action, nullptr);
 }
 
 CancelScope::CancelScope() { cancel_scopes.fetch_add(1); }

@@ -2,13 +2,14 @@
 //
 // A super-block has one or two fp16 scales (d, dmin) and a small integer scale (and minimum) per sub-block of 16 or 32
 // values. The layouts, field by field:
-//   Q2_K: scales[16] qs[64] d dmin             q 0..3    d * (scale & 15) * q - dmin * (scale >> 4)     sub-blocks of
-//   16 Q3_K: hmask[32] qs[64] scales[12] d        q -4..3   d * (scale - 32) * q                          sub-blocks of
-//   16 Q4_K: d dmin scales[12] qs[128]            q 0..15   d * scale * q - dmin * min                    sub-blocks of
-//   32 Q5_K: d dmin scales[12] qh[32] qs[128]     q 0..31   d * scale * q - dmin * min                    sub-blocks of
-//   32 Q6_K: ql[128] qh[64] scales[16] d          q -32..31 d * scale * q                                 sub-blocks of
-//   16 IQ4_XS: d scales_h[2] scales_l[4] qs[128]  table     d * (scale - 32) * table[q]                   sub-blocks of
-//   32 IQ4_NL: d qs[16]                           table     d * table[q]                                  32 values
+//   type    fields                             q        value                                  sub-block
+//   Q2_K:   scales[16] qs[64] d dmin           0..3     d * (scale & 15) * q - dmin * (scale >> 4)   16
+//   Q3_K:   hmask[32] qs[64] scales[12] d      -4..3    d * (scale - 32) * q                         16
+//   Q4_K:   d dmin scales[12] qs[128]          0..15    d * scale * q - dmin * min                   32
+//   Q5_K:   d dmin scales[12] qh[32] qs[128]   0..31    d * scale * q - dmin * min                   32
+//   Q6_K:   ql[128] qh[64] scales[16] d        -32..31  d * scale * q                                16
+//   IQ4_XS: d scales_h[2] scales_l[4] qs[128]  table    d * (scale - 32) * table[q]                  32
+//   IQ4_NL: d qs[16]                           table    d * table[q]                                 32 (the block)
 // Each decoder first unpacks the bits to bytes and then scales them: both loops vectorise.
 #include <array>
 

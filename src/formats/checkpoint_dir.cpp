@@ -18,7 +18,16 @@ namespace {
 constexpr size_t kMaxConfigBytes = size_t{64} << 20;
 constexpr size_t kMaxFolderEntries = 100'000;
 
-// Names of the regular files of a folder, sorted.
+// Whether opening reads this name of a model folder, so that something else in its place is an error.
+bool is_model_file_name(std::string_view name) {
+  for (const std::string_view suffix : {".json", ".safetensors", ".gguf", ".jinja", ".model", ".tiktoken"}) {
+    if (name.size() > suffix.size() && name.substr(name.size() - suffix.size()) == suffix) return true;
+  }
+  return false;
+}
+
+// Names of the regular files of a folder, sorted. A FIFO, device, folder or broken link under a name that matters is an
+// error: without it the model would silently be another one.
 std::vector<std::string> list_files(const std::string& path) {
   std::vector<std::string> names;
   std::error_code error;
@@ -30,7 +39,14 @@ std::vector<std::string> list_files(const std::string& path) {
     names.push_back(iterator->path().filename().string());
   }
   if (error) fail(ErrorCode::kIo, "[model] cannot list {}: {}", path, error.message());
-  std::erase_if(names, [&](const std::string& name) { return !file_exists(join_path(path, name)); });
+  std::erase_if(names, [&](const std::string& name) {
+    if (file_exists(join_path(path, name))) return false;
+    if (is_model_file_name(name)) {
+      fail(ErrorCode::kIo, "[model] {} is not a regular file (a folder, FIFO, device or broken link)",
+           join_path(path, printable_name(name)));
+    }
+    return true;
+  });
   std::sort(names.begin(), names.end());
   return names;
 }
