@@ -20,7 +20,8 @@ endif()
 
 add_library(mobilellm_flags INTERFACE)
 # -ffp-contract=off: a product and a sum are fused only where a kernel says so, so results do not depend on the compiler.
-target_compile_options(mobilellm_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -ffp-contract=off)
+target_compile_options(mobilellm_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow
+  $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor> -ffp-contract=off)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 reports false positives of these inside the standard library's own string, vector and variant code.
   target_compile_options(mobilellm_flags INTERFACE -Wno-restrict -Wno-stringop-overflow -Wno-maybe-uninitialized)

@@ -12,19 +12,19 @@ namespace mobilellm {
 
 /// One turn. Usual roles: "system", "user", "assistant", "tool"; what others mean depends on the model's template.
 struct ChatMessage {
-  std::string role;
-  std::string content;
+  std::string role = {};
+  std::string content = {};
 };
 
 struct RenderOptions {
   /// End with the header of the answer to come.
   bool add_generation_prompt = true;
   /// JSON array of tool descriptions for the template; empty = none.
-  std::string tools_json;
+  std::string tools_json = {};
   /// JSON object of further variables of the template, e.g. {"enable_thinking": false}; empty = none.
-  std::string template_args_json;
+  std::string template_args_json = {};
   /// What the template sees as the time, "2025-09-12 10:20:30" or "2025-09-12"; empty = the machine's clock.
-  std::string now;
+  std::string now = {};
 };
 
 /// A model's chat template. Immutable: any number of threads may use one at once. Copies are cheap and share the

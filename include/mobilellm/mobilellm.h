@@ -8,6 +8,7 @@
 /// Every function may throw mobilellm::Error; its code says which kind of trouble it is and its text names the file,
 /// key or value. The library never prints and never ends the process. Texts are UTF-8; ill-formed bytes in a prompt
 /// count as U+FFFD. Token ids are int32_t in [0, vocab_size).
+/// Structures of options are made to be filled by name: `{.prompt = "Hello", .max_tokens = 10}`.
 /// Before version 1.0 a minor version may change this API.
 #pragma once
 

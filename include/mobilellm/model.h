@@ -23,23 +23,23 @@ struct ModelOptions {
   int64_t max_kv_tokens = 0;  ///< Bound on cached tokens over all requests of a call; 0 = none but memory.
   int prefill_chunk = 512;    ///< Prompt tokens computed per step, 1 or more. Results do not depend on it.
   /// Called with progress in [0, 1] while loading; return false to give up, and load throws kCancelled.
-  std::function<bool(double)> on_progress;
+  std::function<bool(double)> on_progress = {};
 };
 
 /// Facts about a loaded model.
 struct ModelInfo {
-  std::string path;
-  std::string format;        ///< "safetensors", "mlx" or "gguf".
-  std::string architecture;  ///< For people; programs should not depend on it.
-  int64_t parameters = 0;    ///< A table shared by input and output counted once.
+  std::string path = {};
+  std::string format = {};        ///< "safetensors", "mlx" or "gguf".
+  std::string architecture = {};  ///< For people; programs should not depend on it.
+  int64_t parameters = 0;         ///< A table shared by input and output counted once.
   int n_layers = 0;
   int d_model = 0;
   int vocab_size = 0;
   int64_t max_context = 0;        ///< Positions the model was made for.
   int64_t context = 0;            ///< Most tokens of one sequence here, prompt included.
   size_t kv_bytes_per_token = 0;  ///< Memory that each cached token takes.
-  std::optional<int32_t> bos_id;
-  std::vector<int32_t> eos_ids;
+  std::optional<int32_t> bos_id = {};
+  std::vector<int32_t> eos_ids = {};
   bool has_tokenizer = false;
   bool has_chat_format = false;
 };
