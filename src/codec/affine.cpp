@@ -12,6 +12,14 @@ namespace {
 
 constexpr int kMaxGroup = 128;
 
+// 3, 5 or 6 bytes; a copy into a word of zeros would stall on its partial store.
+template <int n>
+uint64_t load_bytes(const uint8_t* source) {
+  if constexpr (n == 3) return load_le<uint16_t>(source) | (uint64_t{source[2]} << 16);
+  if constexpr (n == 5) return load_le<uint32_t>(source) | (uint64_t{source[4]} << 32);
+  if constexpr (n == 6) return load_le<uint32_t>(source) | (uint64_t{load_le<uint16_t>(source + 4)} << 32);
+}
+
 // `n` values (a multiple of 8) from their bit stream.
 template <int bits>
 void unpack(const uint8_t* source, int n, uint8_t* out) {
@@ -38,8 +46,7 @@ void unpack(const uint8_t* source, int n, uint8_t* out) {
     constexpr uint64_t kMask2 = kPart2 | (kPart2 << 32);
     constexpr uint64_t kMask3 = kPart3 * 0x0001000100010001U;
     for (int i = 0; i < n / 8; ++i) {
-      uint64_t word = 0;
-      std::memcpy(&word, source + i * bits, bits);
+      uint64_t word = load_bytes<bits>(source + i * bits);
       word = (word & kPart1) | ((word >> (4 * bits)) << 32);
       word = (word & kMask2) | (((word >> (2 * bits)) & kMask2) << 16);
       word = (word & kMask3) | (((word >> bits) & kMask3) << 8);

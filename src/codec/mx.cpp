@@ -19,16 +19,6 @@ constexpr std::array<float, 16> make_e2m1_table() {
   return table;
 }
 
-// Both values of a byte of E2M1 codes, so that one load serves two outputs.
-constexpr std::array<float, 512> make_e2m1_pair_table() {
-  std::array<float, 512> table{};
-  for (unsigned byte = 0; byte < 256; ++byte) {
-    table[2 * byte] = e2m1_to_float(static_cast<uint8_t>(byte & 15U));
-    table[2 * byte + 1] = e2m1_to_float(static_cast<uint8_t>(byte >> 4));
-  }
-  return table;
-}
-
 constexpr std::array<float, 256> make_e4m3_table() {
   std::array<float, 256> table{};
   for (unsigned code = 0; code < 256; ++code) table[code] = f8_e4m3_to_float(static_cast<uint8_t>(code));
@@ -36,7 +26,6 @@ constexpr std::array<float, 256> make_e4m3_table() {
 }
 
 constexpr std::array<float, 16> kE2M1 = make_e2m1_table();
-constexpr std::array<float, 512> kE2M1Pairs = make_e2m1_pair_table();
 constexpr std::array<float, 256> kE4M3 = make_e4m3_table();
 
 struct MXFP4 {
@@ -52,16 +41,25 @@ struct MXFP4 {
   }
 };
 
+// E2M1 codes, two to a byte. Unpacking first keeps the look-ups free of shuffles, which the compiler turns into slow
+// code.
+template <int n_bytes>
+void decode_pairs(const uint8_t* codes, float scale, float* out) {
+  uint8_t values[2 * n_bytes];
+  for (int i = 0; i < n_bytes; ++i) {
+    values[2 * i] = codes[i] & 15U;
+    values[2 * i + 1] = static_cast<uint8_t>(codes[i] >> 4);
+  }
+  for (int i = 0; i < 2 * n_bytes; ++i) out[i] = scale * kE2M1[values[i]];
+}
+
 struct Mxfp4Group {
   static constexpr const char* kName = "mxfp4";
   static constexpr int64_t kValues = 32;
   static constexpr int64_t kBytes = 16;
   static void decode(const uint8_t* codes, uint8_t scale_bits, float* out) {
     const float scale = e8m0_to_float(scale_bits);
-    for (int i = 0; i < kBytes; ++i) {
-      out[2 * i] = scale * kE2M1Pairs[2U * codes[i]];
-      out[2 * i + 1] = scale * kE2M1Pairs[2U * codes[i] + 1U];
-    }
+    decode_pairs<kBytes>(codes, scale, out);
   }
 };
 
@@ -71,10 +69,7 @@ struct Nvfp4Group {
   static constexpr int64_t kBytes = 8;
   static void decode(const uint8_t* codes, uint8_t scale_bits, float* out) {
     const float scale = kE4M3[scale_bits];
-    for (int i = 0; i < kBytes; ++i) {
-      out[2 * i] = scale * kE2M1Pairs[2U * codes[i]];
-      out[2 * i + 1] = scale * kE2M1Pairs[2U * codes[i] + 1U];
-    }
+    decode_pairs<kBytes>(codes, scale, out);
   }
 };
 

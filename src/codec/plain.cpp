@@ -7,6 +7,16 @@
 namespace mobilellm {
 namespace {
 
+template <float (*convert)(uint8_t)>
+constexpr std::array<float, 256> make_table() {
+  std::array<float, 256> table{};
+  for (unsigned bits = 0; bits < 256; ++bits) table[bits] = convert(static_cast<uint8_t>(bits));
+  return table;
+}
+
+constexpr std::array<float, 256> kE4M3 = make_table<f8_e4m3_to_float>();
+constexpr std::array<float, 256> kE5M2 = make_table<f8_e5m2_to_float>();
+
 struct F32 {
   static constexpr const char* kName = "f32";
   using Stored = float;
@@ -34,13 +44,13 @@ struct F64 {
 struct F8E4M3 {
   static constexpr const char* kName = "f8_e4m3";
   using Stored = uint8_t;
-  static float decode(uint8_t bits) { return f8_e4m3_to_float(bits); }
+  static float decode(uint8_t bits) { return kE4M3[bits]; }
 };
 
 struct F8E5M2 {
   static constexpr const char* kName = "f8_e5m2";
   using Stored = uint8_t;
-  static float decode(uint8_t bits) { return f8_e5m2_to_float(bits); }
+  static float decode(uint8_t bits) { return kE5M2[bits]; }
 };
 
 template <typename Scalar>

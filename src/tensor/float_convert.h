@@ -16,17 +16,18 @@ constexpr uint16_t float_to_bf16(float value) {
   return static_cast<uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
 }
 
-/// Exact, for subnormals, infinities and NaN too. Without branches, so that loops over it vectorise.
+/// Exact, for subnormals, infinities and NaN too. Without branches and with signed comparisons only, so that loops over
+/// it vectorise on every processor.
 constexpr float fp16_to_float(uint16_t bits) {
-  const uint32_t sign = (uint32_t{bits} & 0x8000U) << 16;
-  const uint32_t shifted = (uint32_t{bits} & 0x7FFFU) << 13;
+  const int32_t sign = static_cast<int32_t>((uint32_t{bits} & 0x8000U) << 16);
+  const int32_t shifted = (int32_t{bits} & 0x7FFF) << 13;
   // Normal numbers: move the exponent bias from 15 to 127; infinities and NaN: to the top exponent.
-  const uint32_t is_special = shifted >= 0x0F800000U ? 0xFFFFFFFFU : 0U;
-  const uint32_t normal = shifted + 0x38000000U + (is_special & 0x38000000U);
+  const int32_t is_special = -static_cast<int32_t>(shifted >= 0x0F800000);
+  const int32_t normal = shifted + 0x38000000 + (is_special & 0x38000000);
   // Subnormals: 0.5 + mantissa * 2^-24 is exact, so the subtraction leaves mantissa * 2^-24.
-  const float subnormal = std::bit_cast<float>((shifted >> 13) | 0x3F000000U) - 0.5F;
-  const uint32_t is_small = shifted < 0x00800000U ? 0xFFFFFFFFU : 0U;
-  return std::bit_cast<float>(sign | (normal & ~is_small) | (std::bit_cast<uint32_t>(subnormal) & is_small));
+  const float subnormal = std::bit_cast<float>((shifted >> 13) | 0x3F000000) - 0.5F;
+  const int32_t is_small = -static_cast<int32_t>(shifted < 0x00800000);
+  return std::bit_cast<float>(sign | (normal & ~is_small) | (std::bit_cast<int32_t>(subnormal) & is_small));
 }
 
 /// Values from 65520 on become infinity; NaN stays a quiet NaN with its sign.
