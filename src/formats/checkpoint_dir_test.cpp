@@ -166,13 +166,20 @@ TEST_F(CheckpointFolder, RefusesOtherPaths) {
 }
 
 // A FIFO, a folder or a link to itself in the place of a file counts as absent, and nothing waits for it.
-TEST_F(CheckpointFolder, IgnoresWhatIsNoFile) {
+// Ignored silently, they would make it another model: a FIFO for a template gives another prompt.
+TEST_F(CheckpointFolder, NamesWhatStandsInTheFileOfAModelAndIsNone) {
   folder_.write("config.json", "{}");
-  ASSERT_EQ(::mkfifo((folder_ / "model.safetensors").c_str(), 0600), 0);
+  folder_.write("model.safetensors", weights("a"));
+  std::filesystem::create_directory(folder_ / "notes");
+  EXPECT_NE(open().weights->find("a"), nullptr);
+  ASSERT_EQ(::mkfifo((folder_ / "chat_template.jinja").c_str(), 0600), 0);
+  expect_refused(ErrorCode::kIo, {"chat_template.jinja", "not a regular file"});
+  std::filesystem::remove(folder_ / "chat_template.jinja");
   ASSERT_EQ(::symlink("tokenizer.json", (folder_ / "tokenizer.json").c_str()), 0);
+  expect_refused(ErrorCode::kIo, {"tokenizer.json", "not a regular file"});
+  std::filesystem::remove(folder_ / "tokenizer.json");
   std::filesystem::create_directory(folder_ / "generation_config.json");
-  expect_refused(ErrorCode::kNotFound, {"no weights"});
-  EXPECT_TRUE(open(WeightsNeed::kOptional).tokenizer_json_path.empty());
+  expect_refused(ErrorCode::kIo, {"generation_config.json", "not a regular file"});
 }
 
 // The hub's cache keeps links to files elsewhere.
