@@ -52,6 +52,7 @@ Value filter_float(Runtime& runtime, const Value& value, Args& args) {
   if (value.is_number()) return Value(value.as_double());
   if (value.is_undefined()) runtime.raise_undefined(value);
   if (value.is_string()) {
+    runtime.budget().step(1 + value.view().size() / 4);
     if (const auto number = parse_float(value.view())) return Value(*number);
   }
   return parameters.has(0) ? parameters[0] : Value(0.0);

@@ -29,6 +29,7 @@ Value converted(Runtime& runtime, const Value& self, Args& args) {
 Value strip(Runtime& runtime, const Value& self, Args& args, bool at_left, bool at_right) {
   const Parameters parameters(runtime, "strip", args, {"chars"});
   std::string_view text = self.view();
+  runtime.budget().step_bytes(text.size());
   if (!parameters.has(0) || parameters[0].is_none()) {
     if (at_left) text = strip_left(text);
     if (at_right) text = strip_right(text);
@@ -87,6 +88,7 @@ Value split(Runtime& runtime, const Value& self, Args& args, bool is_from_right)
   } else {
     const std::string_view separator = parameters.string(0, "");
     if (separator.empty()) runtime.raise("empty separator");
+    runtime.budget().step_search(text.size(), separator.size());
     std::string_view rest = text;
     while (true) {
       const size_t at =
@@ -127,7 +129,7 @@ Value partition(Runtime& runtime, const Value& self, Args& args, bool is_from_ri
   const std::string_view separator = parameters.string(0, "");
   if (separator.empty()) runtime.raise("empty separator");
   const std::string_view text = self.view();
-  runtime.budget().step_bytes(text.size());
+  runtime.budget().step_search(text.size(), separator.size());
   const size_t at = is_from_right ? text.rfind(separator) : text.find(separator);
   std::string_view before = is_from_right ? std::string_view() : text;
   std::string_view middle;
@@ -180,6 +182,7 @@ Value method_replace(Runtime& runtime, const Value& self, Args& args) {
     out += text.substr(std::min(at, text.size()));
     return like(runtime, self, std::move(out));
   }
+  runtime.budget().step_search(text.size(), old.size());
   while (n_left-- > 0) {
     const size_t found = text.find(old, at);
     if (found == std::string_view::npos) break;
@@ -214,7 +217,7 @@ int64_t find_index(Runtime& runtime, const Value& self, Args& args, bool is_from
   const Parameters parameters(runtime, "find", args, {"sub", "start", "end"}, 1);
   const std::string_view sub = parameters.string(0, "");
   if (!parameters[0].is_string()) runtime.raise("must be str, not {}", type_name(parameters[0]));
-  runtime.budget().step_bytes(self.view().size());
+  runtime.budget().step_search(self.view().size(), sub.size());
   size_t begin = 0;
   size_t end = 0;
   if (!select_range(self, parameters, 1, begin, end)) return -1;
@@ -240,7 +243,7 @@ Value method_count(Runtime& runtime, const Value& self, Args& args) {
   const Parameters parameters(runtime, "count", args, {"sub", "start", "end"}, 1);
   if (!parameters[0].is_string()) runtime.raise("must be str, not {}", type_name(parameters[0]));
   const std::string_view sub = parameters.string(0, "");
-  runtime.budget().step_bytes(self.view().size());
+  runtime.budget().step_search(self.view().size(), sub.size());
   size_t begin = 0;
   size_t end = 0;
   if (!select_range(self, parameters, 1, begin, end)) return Value(0);
@@ -481,7 +484,7 @@ Value has_case(Runtime& runtime, const Value& self, Args& args, bool is_upper) {
   const Parameters none(runtime, "islower", args, {});
   bool is_found = false;
   const std::string_view text = self.view();
-  runtime.budget().step_bytes(text.size());
+  runtime.budget().step(1 + text.size() / 4);
   for (size_t at = 0; at < text.size();) {
     const Utf8Char c = decode_utf8(text, at);
     if (contains(kTitle, c.code_point) || contains(is_upper ? kLower : kUpper, c.code_point)) return Value(false);
@@ -499,6 +502,7 @@ Value method_istitle(Runtime& runtime, const Value& self, Args& args) {
   bool is_found = false;
   bool is_after_cased = false;
   const std::string_view text = self.view();
+  runtime.budget().step(1 + text.size() / 4);
   for (size_t at = 0; at < text.size();) {
     const Utf8Char c = decode_utf8(text, at);
     const bool is_upper = contains(kUpper, c.code_point) || contains(kTitle, c.code_point);

@@ -255,7 +255,7 @@ bool Runtime::contains(const Value& container, const Value& element) {
   switch (container.type()) {
     case Type::kString:
       if (!element.is_string()) raise("'in <string>' requires string as left operand, not {}", type_name(element));
-      budget_.step_bytes(container.view().size());
+      budget_.step_search(container.view().size(), element.view().size());
       return container.view().find(element.view()) != std::string_view::npos;
     case Type::kDict:
       if (!is_hashable(element)) raise("unhashable type: '{}'", type_name(element));
