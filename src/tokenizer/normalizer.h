@@ -1,6 +1,8 @@
 /// Normalizers of tokenizer.json: text to text, before splitting.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,8 +20,10 @@ struct TextPattern {
   std::optional<Regex> regex;  ///< When set, `literal` is unused.
 };
 
-/// Every match of the pattern replaced by `content`, which is taken literally.
-std::string replace_all(std::string_view text, const TextPattern& pattern, std::string_view content);
+/// Every match of the pattern replaced by `content`, which is taken literally. Stops early, with a result longer than
+/// `max_bytes`, when the whole result would be longer than that.
+std::string replace_all(std::string_view text, const TextPattern& pattern, std::string_view content,
+                        size_t max_bytes = SIZE_MAX);
 
 struct NormalizeForm {
   unicode::NormalForm form;
@@ -47,6 +51,7 @@ class Normalizer {
   Normalizer() = default;
   explicit Normalizer(std::vector<NormalizerStep> steps) : steps_(std::move(steps)) {}
   bool empty() const { return steps_.empty(); }
+  /// Throws kResourceLimit when a step makes the text longer than max(64 MiB, 16 times the input).
   std::string normalize(std::string_view text) const;
 
  private:
