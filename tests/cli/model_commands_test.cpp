@@ -2,8 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/files.h"
 #include "base/json.h"
 #include "tests/cli/program.h"
+#include "tests/support/scratch_folder.h"
 
 namespace mobilellm {
 namespace {
@@ -106,6 +108,19 @@ TEST(Verify, FailsOutsideTheToleranceAndOnAnotherModel) {
                                             golden("models/r1/golden.safetensors"), "--tolerance", "1000"});
   EXPECT_EQ(greedy.status, 1);
   EXPECT_THAT(greedy.err, HasSubstr("greedy.ids: token"));
+}
+
+TEST(Verify, LogitsWithoutTheirIdsAreNotPassedOver) {
+  std::string reference = read_file(golden("models/r1/golden.safetensors"), 1 << 20);
+  const std::string name = "\"prompt1.input_ids\"";
+  const size_t at = reference.find(name);
+  ASSERT_NE(at, std::string::npos);
+  reference.replace(at, name.size(), "\"another.input_ids\"");
+  const ScratchFolder folder;
+  const ProgramResult result = run_program(
+      {"verify", "--model-path", golden("models/r1"), "--reference", folder.write("x.safetensors", reference)});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.err, AllOf(HasSubstr("prompt1.logits"), HasSubstr("prompt1.input_ids")));
 }
 
 TEST(Verify, ReferenceThatDoesNotFitIsNamed) {

@@ -202,7 +202,25 @@ struct Comparison {
   }
 };
 
+// Reference values that could not be compared must not pass as equal.
+void check_partners(const WeightSource& reference) {
+  const std::string suffix = ".logits";
+  for (const TensorView& tensor : reference.tensors()) {
+    std::string ids;
+    if (tensor.name == "logits_ref" || tensor.name == "logits") ids = "input_ids";
+    if (tensor.name.ends_with(suffix)) {
+      ids = tensor.name.substr(0, tensor.name.size() - suffix.size()) + ".input_ids";
+    }
+    if (tensor.name == "greedy.prompt_ids") ids = "greedy.ids";
+    if (!ids.empty() && reference.find(ids) == nullptr) {
+      fail(ErrorCode::kCorruptData, "[verify] {} has '{}', but no '{}' to compare it with", reference.path(),
+           tensor.name, ids);
+    }
+  }
+}
+
 Comparison compare(Runner& runner, const WeightSource& reference, int64_t chunk) {
+  check_partners(reference);
   Comparison comparison;
   for (const TensorView& tensor : reference.tensors()) {
     const TensorView* logits = nullptr;
