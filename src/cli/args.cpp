@@ -173,6 +173,9 @@ bool Args::parse(int argc, const char* const* argv) {
     parsed.push_back(added);
   }
 
+  const std::vector<std::string> given(argv, argv + argc);
+  const auto separator = std::find(given.begin(), given.end(), "--");
+
   // CLI11 takes the arguments last first.
   std::vector<std::string> arguments;
   for (int i = 0; i < argc; ++i) {
@@ -198,8 +201,11 @@ bool Args::parse(int argc, const char* const* argv) {
   }
   for (const std::string& extra : app.remaining()) {
     if (extra == "--") continue;
-    if (extra.size() < 2 || extra[0] != '-') fail_usage("unexpected argument '" + extra + "'");
     const std::string flag = extra.substr(0, extra.find('='));
+    // After "--" nothing is a flag. A value may have been implied, so the flag's name alone counts too.
+    const auto is_extra = [&](const std::string& word) { return word == extra || word == flag; };
+    const bool is_positional = std::any_of(separator, given.end(), is_extra);
+    if (is_positional || extra.size() < 2 || extra[0] != '-') fail_usage("unexpected argument '" + extra + "'");
     std::vector<std::string> known;
     for (const auto& option : options_) {
       for (const std::string& name : CLI::detail::split(option->names, ',')) known.push_back(name);

@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <string_view>
 #include <utility>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "cli/terminal.h"
 
 namespace mobilellm::cli {
@@ -121,6 +121,15 @@ std::string read_input(const std::string& path) {
   }
   if (path != "-") ::close(descriptor);
   return text;
+}
+
+void require_utf8(std::string_view text, const std::string& origin) {
+  size_t offset = 0;
+  while (offset < text.size()) {
+    const Utf8Char next = decode_utf8(text, offset);
+    if (!next.is_valid) fail(ErrorCode::kInvalidArgument, "{}: not valid UTF-8 at byte {}", origin, offset);
+    offset += static_cast<size_t>(next.n_bytes);
+  }
 }
 
 }  // namespace mobilellm::cli

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/json.h"
 
@@ -42,5 +43,8 @@ std::string json_line(const Json& value);
 
 /// Everything in a file, or in standard input when `path` is "-", up to 256 MB.
 std::string read_input(const std::string& path);
+
+/// Throws kInvalidArgument with the first bad byte's offset when `text` is not UTF-8; the message begins with `origin`.
+void require_utf8(std::string_view text, const std::string& origin);
 
 }  // namespace mobilellm::cli

@@ -296,6 +296,19 @@ std::string BindingReport::first_error() const {
   return fmt::format("{} tensor{} missing: {}", n_missing, n_missing == 1 ? " is" : "s are", missing);
 }
 
+std::string BindingReport::unexpected_tensors() const {
+  std::string names;
+  size_t n_unexpected = 0;
+  for (const TensorCheck& check : checks) {
+    if (check.status != TensorStatus::kUnexpected) continue;
+    if (n_unexpected++ >= kMaxListed) continue;
+    names += fmt::format("{}'{}'", names.empty() ? "" : ", ", printable_name(check.name));
+  }
+  if (n_unexpected == 0) return "";
+  return fmt::format("{} unexpected tensor{}: {}{}", n_unexpected, n_unexpected == 1 ? "" : "s", names,
+                     n_unexpected > kMaxListed ? ", ..." : "");
+}
+
 BindingReport match_tensors(const ModelDescription& description, const WeightSource& source,
                             const std::optional<QuantizationConfig>& quantization) {
   return Matcher(description, source, quantization).match();
@@ -312,11 +325,8 @@ ModelWeights bind_weights(const ModelDescription& description, std::shared_ptr<W
     fail(is_type_problem ? ErrorCode::kUnsupported : ErrorCode::kCorruptData, "[weights] {}: {}", source->path(),
          error);
   }
-  for (const TensorCheck& check : report.checks) {
-    if (check.status == TensorStatus::kUnexpected) {
-      log_warning("[weights] {}: unexpected tensor '{}' is not used", source->path(), printable_name(check.name));
-    }
-  }
+  const std::string unexpected = report.unexpected_tensors();
+  if (!unexpected.empty()) log_warning("[weights] {}: not used: {}", source->path(), unexpected);
 
   ModelWeights weights;
   weights.layers.resize(description.spec.layers.size());

@@ -50,6 +50,8 @@ struct BindingReport {
   /// The first problem that stops loading, as a message without prefix; empty when there is none. Missing tensors are
   /// listed together.
   std::string first_error() const;
+  /// How many tensors nothing asks for and the first names, as a message without prefix; empty when there is none.
+  std::string unexpected_tensors() const;
 };
 
 /// Looks at names, types and shapes only, never at tensor data.

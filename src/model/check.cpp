@@ -31,13 +31,12 @@ std::string problem_line(const TensorCheck& tensor) {
   switch (tensor.status) {
     case TensorStatus::kMissing:
       return fmt::format("missing tensor '{}', expected {}", name, shape_text(tensor.expected));
-    case TensorStatus::kUnexpected:
-      return fmt::format("unexpected tensor '{}' {} {}", name, tensor.type, shape_text(tensor.shape));
     case TensorStatus::kMisshaped:
       return fmt::format("mis-shaped tensor '{}': got {}, expected {}", name, shape_text(tensor.shape),
                          shape_text(tensor.expected));
     case TensorStatus::kUnusable:
       return fmt::format("unusable tensor '{}' ({} {}): {}", name, tensor.type, shape_text(tensor.shape), tensor.note);
+    case TensorStatus::kUnexpected:  // Told together.
     case TensorStatus::kOk:
     case TensorStatus::kIgnored:
       break;
@@ -76,11 +75,14 @@ void check_weights(ModelCheck& check, const CheckpointDir& checkpoint) {
   check.mlp_reason = description.spec.mlp_reason;
   check.n_parameters = parameter_count(description.spec);
   check.bits_per_weight = static_cast<double>(check.n_weight_bytes) * 8 / static_cast<double>(check.n_parameters);
-  check.tensors = match_tensors(description, *checkpoint.weights, quantization).checks;
+  BindingReport report = match_tensors(description, *checkpoint.weights, quantization);
+  std::string unexpected = report.unexpected_tensors();
+  check.tensors = std::move(report.checks);
   for (const TensorCheck& tensor : check.tensors) {
     std::string line = problem_line(tensor);
     if (!line.empty()) check.problems.push_back(std::move(line));
   }
+  if (!unexpected.empty()) check.problems.push_back(std::move(unexpected));
 }
 
 }  // namespace

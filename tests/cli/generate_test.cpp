@@ -198,6 +198,16 @@ TEST(Generate, RawPromptAndFinalOnly) {
   EXPECT_THAT(own.find("prompt")->as_string(), AllOf(HasSubstr("Be brief."), Not(HasSubstr("reveal"))));
 }
 
+TEST(Generate, FlagsThatNeedTheTemplateAreWarnedAboutWithoutIt) {
+  const std::vector<std::string> base = {"--prompt", "Hello", "--max-tokens", "1", "--system", "Be brief."};
+  EXPECT_THAT(generate(base).err, Not(HasSubstr("warning")));
+  std::vector<std::string> raw = base;
+  raw.insert(raw.end(), {"--final-only", "--disable-chat-template"});
+  const ProgramResult result = generate(raw);
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.err, StartsWith("mobilellm: warning: --system and --final-only have no effect"));
+}
+
 TEST(Generate, ContextBoundsPromptAndOutput) {
   const ProgramResult too_long = generate({"--prompt", std::string(2000, 'a') + " b c d e f g", "--ctx", "16"});
   EXPECT_EQ(too_long.status, 1);

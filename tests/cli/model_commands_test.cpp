@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/files.h"
 #include "base/json.h"
 #include "tests/cli/program.h"
@@ -121,6 +123,48 @@ TEST(Verify, LogitsWithoutTheirIdsAreNotPassedOver) {
       {"verify", "--model-path", golden("models/r1"), "--reference", folder.write("x.safetensors", reference)});
   EXPECT_EQ(result.status, 1);
   EXPECT_THAT(result.err, AllOf(HasSubstr("prompt1.logits"), HasSubstr("prompt1.input_ids")));
+}
+
+TEST(Verify, ReferenceTensorWithoutItsPartnerIsNamed) {
+  struct Case {
+    std::string from, to, named;  // Names of the same length, so that the header keeps its size.
+  };
+  const Case cases[] = {
+      {"\"prompt1.logits\"", "\"prompt1.logitz\"", "prompt1.input_ids', but no 'prompt1.logits'"},
+      {"\"greedy.ids\"", "\"greedy.idz\"", "greedy.prompt_ids', but no 'greedy.ids'"},
+  };
+  for (const Case& c : cases) {
+    const ScratchDir folder;
+    std::string file = read_text(golden("models/r1/golden.safetensors"));
+    const size_t at = file.find(c.from);
+    ASSERT_NE(at, std::string::npos) << c.from;
+    folder.write("reference.safetensors", file.replace(at, c.from.size(), c.to));
+    const ProgramResult result = run_program(
+        {"verify", "--model-path", golden("models/r1"), "--reference", folder.path("reference.safetensors")});
+    EXPECT_EQ(result.status, 1);
+    EXPECT_THAT(result.err, AllOf(HasSubstr(c.named), HasSubstr(folder.path("reference.safetensors"))));
+  }
+}
+
+TEST(Inspect, ManyProblemsAreCut) {
+  const auto inspect_with = [](const std::string& from, const std::string& to) {
+    const ScratchDir folder;
+    folder.copy_model("models/r1");
+    std::string config = read_text(folder.path("config.json"));
+    const size_t at = config.find(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    folder.write("config.json", config.replace(at, from.size(), to));
+    const ProgramResult result = run_program({"inspect", folder.path()});
+    EXPECT_EQ(result.status, 1);
+    return result.err;
+  };
+  const std::string misshaped = inspect_with("\"intermediate_size_mlp\": 160", "\"intermediate_size_mlp\": 161");
+  EXPECT_EQ(std::count(misshaped.begin(), misshaped.end(), '\n'), 9) << misshaped;
+  EXPECT_THAT(misshaped, HasSubstr("and 4 more problems"));  // Three tensors in each of four layers.
+  const std::string unexpected = inspect_with("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 2");
+  EXPECT_THAT(unexpected, StartsWith("mobilellm: 18 unexpected tensors: 'model.layers.2."));
+  EXPECT_EQ(std::count(unexpected.begin(), unexpected.end(), '\n'), 1) << unexpected;
+  EXPECT_EQ(std::count(unexpected.begin(), unexpected.end(), '\''), 2 * 8) << unexpected;
 }
 
 TEST(Verify, ReferenceThatDoesNotFitIsNamed) {

@@ -77,6 +77,21 @@ TEST(Tokenize, ABadLineIsAnsweredAndTheRestGoesOn) {
   }
 }
 
+TEST(Tokenize, TextThatIsNotUtf8IsMisuse) {
+  const ProgramResult result = run_program({"tokenize", "--model-path", kChat}, {.input = "abc\xc3"});
+  EXPECT_EQ(result.status, 2);
+  EXPECT_EQ(result.out, "");
+  EXPECT_THAT(result.err, HasSubstr("not valid UTF-8 at byte 3"));
+}
+
+TEST(Tokenize, IdsThatAreNoneAreAFailure) {
+  for (const char* ids : {"1 x", "99999999", "-1"}) {
+    const ProgramResult result = run_program({"tokenize", "--model-path", kChat, "--decode"}, {.input = ids});
+    EXPECT_EQ(result.status, 1) << ids;
+    EXPECT_THAT(result.err, HasSubstr("[tokenize] ids: got"));
+  }
+}
+
 TEST(Tokenize, UnicodeLineSeparatorsDoNotBreakLines) {
   const std::string text =
       "a\xE2\x80\xA8"

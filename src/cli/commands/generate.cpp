@@ -111,12 +111,29 @@ std::string read_prompt(const GenerateFlags& flags, const Args& args) {
   if (flags.prompt.has_value() == flags.prompt_file.has_value()) {
     args.fail_usage(flags.prompt ? "--prompt and --prompt-file exclude each other" : "--prompt is missing");
   }
-  if (flags.prompt && *flags.prompt != "-") return *flags.prompt;
+  if (flags.prompt && *flags.prompt != "-") {
+    require_utf8(*flags.prompt, "[generate] --prompt");
+    return *flags.prompt;
+  }
   std::string text = read_input(flags.prompt ? "-" : *flags.prompt_file);
   // The line end that editors and `echo` put at the end of a file is not part of the question.
   if (text.ends_with('\n')) text.pop_back();
   if (text.ends_with('\r')) text.pop_back();
+  require_utf8(text, "[generate] " + (flags.prompt ? std::string("standard input") : *flags.prompt_file));
   return text;
+}
+
+// Variables for the template; an empty object without the flag.
+Json parse_template_args(const GenerateFlags& flags, const Args& args) {
+  if (!flags.template_args) return Json::object();
+  Json value;
+  try {
+    value = Json::parse(*flags.template_args, "--template-args");
+  } catch (const Error& error) {
+    args.fail_usage(error.what());
+  }
+  if (!value.is_object()) args.fail_usage("--template-args: expected a JSON object");
+  return value;
 }
 
 LoopGuardMode parse_loop_guard(const std::string& text, const Args& args) {
@@ -151,10 +168,7 @@ GenerateRequest make_request(const GenerateFlags& flags, const Args& args, std::
   request.use_chat_template = !flags.disable_chat_template;
   request.system = flags.system;
   request.final_only = flags.final_only;
-  if (flags.template_args) {
-    request.template_kwargs = Json::parse(*flags.template_args, "--template-args");
-    if (!request.template_kwargs.is_object()) args.fail_usage("--template-args: expected a JSON object");
-  }
+  if (flags.template_args) request.template_kwargs = parse_template_args(flags, args);
   request.prefill_response = flags.prefill_response.value_or("");
   request.sampling = sampling_params(flags, model.defaults());
   if (flags.max_tokens >= 0) request.max_tokens = flags.max_tokens;
@@ -315,11 +329,19 @@ int run_generate(int argc, const char* const* argv) {
   declare(args, flags);
   if (!args.parse(argc, argv)) return 0;
   std::string prompt_text = read_prompt(flags, args);
-  parse_loop_guard(flags.loop_guard, args);  // Misuse is told before the model is loaded.
+  // Misuse is told before the model is loaded.
+  parse_loop_guard(flags.loop_guard, args);
+  parse_template_args(flags, args);
 
   const std::unique_ptr<TextModel> model = load(flags);
   const GenerateRequest request = make_request(flags, args, std::move(prompt_text), *model);
   const Prompt prompt = model->build_prompt(request);
+  if (!prompt.used_template && (flags.system || flags.final_only)) {
+    print_status(fmt::format("mobilellm: warning: {} no effect, because no chat template is applied\n",
+                             flags.system && flags.final_only ? "--system and --final-only have"
+                             : flags.system                   ? "--system has"
+                                                              : "--final-only has"));
+  }
   if (flags.print_prompt) print_status(printable(prompt.text) + "\n");
   if (flags.verbose) describe_start(*model, request, prompt);
 

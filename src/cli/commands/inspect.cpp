@@ -15,6 +15,7 @@
 namespace mobilellm::cli {
 namespace {
 
+constexpr size_t kMaxProblemLines = 8;
 constexpr int kKvBytesPerValue = 4;  // The CPU backend keeps keys and values as f32.
 
 struct InspectFlags {
@@ -263,7 +264,7 @@ int run_inspect(int argc, const char* const* argv) {
   args.example("mobilellm inspect MODEL --json");
   args.note(
       "Exit status: 0 when all is well, 1 when something is wrong, with one line on standard error for each "
-      "problem.");
+      "problem, up to 8.");
   if (!args.parse(argc, argv)) return 0;
   if (positional_path) flags.model_path = *positional_path;
 
@@ -280,7 +281,10 @@ int run_inspect(int argc, const char* const* argv) {
     print_text(flags, check, text);
   }
   flush_stdout();
-  for (const std::string& problem : problems) print_error(problem);
+  for (size_t i = 0; i < std::min(problems.size(), kMaxProblemLines); ++i) print_error(problems[i]);
+  if (problems.size() > kMaxProblemLines) {
+    print_error(fmt::format("[inspect] and {} more problems; --json lists all", problems.size() - kMaxProblemLines));
+  }
   return problems.empty() ? 0 : 1;
 }
 

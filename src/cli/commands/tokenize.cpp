@@ -37,8 +37,7 @@ Json ids_to_json(const std::vector<TokenId>& ids) {
 
 TokenId checked_id(int64_t id, const Tokenizer& tokenizer, const std::string& origin) {
   if (id < 0 || id >= static_cast<int64_t>(tokenizer.vocab_size())) {
-    fail(ErrorCode::kInvalidArgument, "[tokenize] {}: got id {}, expected 0 to {}", origin, id,
-         tokenizer.vocab_size() - 1);
+    fail(ErrorCode::kCorruptData, "[tokenize] {}: got id {}, expected 0 to {}", origin, id, tokenizer.vocab_size() - 1);
   }
   return static_cast<TokenId>(id);
 }
@@ -55,7 +54,7 @@ std::vector<TokenId> parse_ids(std::string_view text, const Tokenizer& tokenizer
     int64_t id = -1;
     const auto [end, error] = std::from_chars(text.data() + i, text.data() + text.size(), id);
     if (error != std::errc()) {
-      fail(ErrorCode::kInvalidArgument, "[tokenize] {}: got '{}', expected token ids", origin, text.substr(i, 20));
+      fail(ErrorCode::kCorruptData, "[tokenize] {}: got '{}', expected token ids", origin, text.substr(i, 20));
     }
     ids.push_back(checked_id(id, tokenizer, origin));
     i = static_cast<size_t>(end - text.data());
@@ -162,6 +161,7 @@ int run_tokenize(int argc, const char* const* argv) {
     print(flags.json ? json_line(Json::object().set("text", text)) : text + "\n");
     return 0;
   }
+  require_utf8(input, "[tokenize] text");
   if (flags.json) {
     const std::vector<TokenId> ids = tokenizer.encode(input, {.add_special = flags.special});
     Json::Array tokens;

@@ -204,17 +204,30 @@ struct Comparison {
 
 // Reference values that could not be compared must not pass as equal.
 void check_partners(const WeightSource& reference) {
-  const std::string suffix = ".logits";
+  const std::string logits_suffix = ".logits";
+  const std::string ids_suffix = ".input_ids";
+  const auto has = [&reference](const std::string& name) { return reference.find(name) != nullptr; };
+  const auto require = [&](const std::string& name, const std::string& partner) {
+    if (has(partner)) return;
+    fail(ErrorCode::kCorruptData, "[verify] {} has '{}', but no '{}' to compare it with", reference.path(),
+         printable_name(name), printable_name(partner));
+  };
   for (const TensorView& tensor : reference.tensors()) {
-    std::string ids;
-    if (tensor.name == "logits_ref" || tensor.name == "logits") ids = "input_ids";
-    if (tensor.name.ends_with(suffix)) {
-      ids = tensor.name.substr(0, tensor.name.size() - suffix.size()) + ".input_ids";
+    const std::string& name = tensor.name;
+    if (name == "logits_ref" || name == "logits") require(name, "input_ids");
+    if (name.ends_with(logits_suffix)) {
+      require(name, name.substr(0, name.size() - logits_suffix.size()) + ids_suffix);
     }
-    if (tensor.name == "greedy.prompt_ids") ids = "greedy.ids";
-    if (!ids.empty() && reference.find(ids) == nullptr) {
-      fail(ErrorCode::kCorruptData, "[verify] {} has '{}', but no '{}' to compare it with", reference.path(),
-           tensor.name, ids);
+    if (name == "greedy.prompt_ids") require(name, "greedy.ids");
+  }
+  // Ids after the values: of a pair with one name misspelt, the values are what would be missed.
+  for (const TensorView& tensor : reference.tensors()) {
+    const std::string& name = tensor.name;
+    if (name == "input_ids" && !has("logits")) require(name, "logits_ref");
+    // The first prompt may serve the greedy tokens alone.
+    if (name == "prompt0.input_ids" && has("greedy.ids") && !has("greedy.prompt_ids")) continue;
+    if (name.ends_with(ids_suffix)) {
+      require(name, name.substr(0, name.size() - ids_suffix.size()) + logits_suffix);
     }
   }
 }
