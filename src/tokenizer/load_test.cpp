@@ -148,6 +148,56 @@ TEST(LoadTokenizerJson, StopsARunawayExpression) {
   }
 }
 
+TEST(LoadTokenizerJson, LimitsAnExpressionOverTheWholeText) {
+  const auto tokenizer = load_tokenizer_json_text(replaced(kSmall, R"(\\d+|\\D+)", "a*b|a"), "slow.json");
+  const auto start = std::chrono::steady_clock::now();
+  try {
+    tokenizer->encode(std::string(300000, 'a'));
+    ADD_FAILURE() << "no limit was hit";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kResourceLimit);
+    EXPECT_THAT(error.what(), HasSubstr("slow.json: pre_tokenizer.pattern.Regex"));
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
+}
+
+TEST(LoadTokenizerJson, MatchesLongPiecesAsOne) {
+  // Pieces longer than the first tries, of characters of 3 bytes, cut where only the text's end or a look-ahead tells.
+  const auto tokenizer = load_tokenizer_json_text(
+      replaced(kSmall, R"("normalizer": null)",
+               R"("normalizer": {"type": "Replace", "pattern": {"Regex": "\u20ac+(?!\u20ac)|$"}, "content": "b"})"),
+      "long.json");
+  std::string run;
+  for (int i = 0; i < 5000; ++i) {
+    run += "\xE2\x82\xAC";
+    if (i % 97 != 0) continue;
+    // "bab" and, where the end matches, "a...ab"; the vocabulary merges "ab".
+    EXPECT_EQ(tokenizer->encode(run + "a" + run), (std::vector<TokenId>{1, 2})) << i;
+    std::vector<TokenId> expected(i, 0);
+    expected.push_back(2);
+    EXPECT_EQ(tokenizer->encode(std::string(i + 1, 'a')), expected) << i;
+  }
+}
+
+TEST(LoadTokenizerJson, StopsAGrowingText) {
+  std::string steps;
+  for (int i = 0; i < 20; ++i) {
+    steps += fmt::format(R"({}{{"type": "Replace", "pattern": {{"String": "i"}}, "content": "{}"}})", i > 0 ? "," : "",
+                         std::string(1000, 'i'));
+  }
+  const auto tokenizer =
+      load_tokenizer_json_text(replaced(kSmall, R"("normalizer": null)",
+                                        R"("normalizer": {"type": "Sequence", "normalizers": [)" + steps + "]}"),
+                               "growing.json");
+  try {
+    tokenizer->encode("hi");
+    ADD_FAILURE() << "no limit was hit";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kResourceLimit);
+    EXPECT_THAT(error.what(), HasSubstr("[tokenizer] normalizer: the text grows from 2 to more than 67108864 bytes"));
+  }
+}
+
 TEST(LoadTokenizerJson, StaysFastWithManyAddedTokens) {
   std::string added;
   for (int i = 0; i < 100000; ++i)

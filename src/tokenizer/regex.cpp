@@ -18,6 +18,14 @@ constexpr size_t kMaxPattern = 64 << 10;
 constexpr uint32_t kBaseSteps = 200'000;
 constexpr uint32_t kStepsPerByte = 50;
 constexpr uint32_t kMaxSteps = 100'000'000;
+// Steps of all long tries over one text: without this, many matches that each read the whole text pass.
+constexpr size_t kTextSteps = 2'000'000;
+constexpr size_t kTextStepsPerByte = 200;
+constexpr size_t kBytesPerStep = 8;  // Reading on is cheaper than backtracking.
+// What each match may read and do without being counted, and the factor to the next try.
+constexpr size_t kFirstWindow = 256;
+constexpr size_t kFirstSteps = 2'000;
+constexpr size_t kGrowth = 4;
 constexpr uint32_t kHeapLimitKib = 64 << 10;
 constexpr size_t kMaxJitStack = 8 << 20;
 
@@ -126,34 +134,65 @@ Regex::Regex(std::string_view pattern, const std::string& where) : compiled_(std
     fail(ErrorCode::kCorruptData, "[tokenizer] {}: not a regular expression: {} (at {} of \"{}\")", where, message,
          offset, translated.substr(0, 200));
   }
-  compiled_->has_jit = pcre2_jit_compile(compiled_->code, PCRE2_JIT_COMPLETE) == 0;
+  compiled_->has_jit = pcre2_jit_compile(compiled_->code, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD) == 0;
 }
 Regex::~Regex() = default;
 Regex::Regex(Regex&&) noexcept = default;
 Regex& Regex::operator=(Regex&&) noexcept = default;
 
-bool Regex::Matches::next(size_t& begin, size_t& end) {
+/// One search from position_, which is tried on a short window and few steps first and on more of both while that does
+/// not decide it. PCRE2 does not tell how much it read or did; the sizes of the failed tries bound it.
+int Regex::Matches::match_at_position(size_t& begin, size_t& end) {
   thread_local MatchState state;
   const Compiled& compiled = *regex_.compiled_;
+  const auto match = compiled.has_jit ? pcre2_jit_match : pcre2_match;
   const auto subject = reinterpret_cast<PCRE2_SPTR>(text_.data());
-  const auto n_steps = static_cast<uint32_t>(std::min<size_t>(kMaxSteps, kBaseSteps + text_.size() * kStepsPerByte));
-  pcre2_set_match_limit(state.context, n_steps);
+  const size_t max_steps = std::min<size_t>(kMaxSteps, kBaseSteps + text_.size() * kStepsPerByte);
+  const size_t budget = kTextSteps + text_.size() * kTextStepsPerByte;
+  size_t window = kFirstWindow;
+  size_t n_steps = kFirstSteps;
+  while (true) {
+    size_t window_end = window < text_.size() - position_ ? position_ + window : text_.size();
+    while (window_end < text_.size() && (static_cast<uint8_t>(text_[window_end]) & 0xC0) == 0x80) ++window_end;
+    const bool is_whole = window_end == text_.size();
+    pcre2_set_match_limit(state.context, static_cast<uint32_t>(n_steps));
+    // In this mode a match that would read past the window is a partial one, so a full match is that of the text.
+    const uint32_t options = PCRE2_NO_UTF_CHECK | (is_whole ? 0 : PCRE2_PARTIAL_HARD);
+    const int result = match(compiled.code, subject, window_end, position_, options, state.data, state.context);
+    if (result == PCRE2_ERROR_MATCHLIMIT && n_steps < max_steps) {
+      n_steps = std::min(n_steps * kGrowth, max_steps);
+      spent_ += n_steps;
+    } else if (!is_whole && (result == PCRE2_ERROR_PARTIAL || result == PCRE2_ERROR_NOMATCH)) {
+      window *= kGrowth;
+      spent_ += std::min(window, text_.size() - position_) / kBytesPerStep;
+    } else if (result < 0) {
+      return result;
+    } else {
+      const PCRE2_SIZE* const span = pcre2_get_ovector_pointer(state.data);
+      begin = span[0];
+      end = span[1];
+      // PCRE2 takes the window's end for the text's when nothing was read before it.
+      if (is_whole || end < window_end) return result;
+      window *= kGrowth;
+      spent_ += std::min(window, text_.size() - position_) / kBytesPerStep;
+    }
+    if (spent_ > budget) return PCRE2_ERROR_MATCHLIMIT;
+  }
+}
+
+bool Regex::Matches::next(size_t& begin, size_t& end) {
+  const Compiled& compiled = *regex_.compiled_;
   while (position_ <= text_.size()) {
-    const auto match = compiled.has_jit ? pcre2_jit_match : pcre2_match;
-    const int result =
-        match(compiled.code, subject, text_.size(), position_, PCRE2_NO_UTF_CHECK, state.data, state.context);
+    const int result = match_at_position(begin, end);
     if (result == PCRE2_ERROR_NOMATCH) return false;
     if (result < 0) {
       fail(ErrorCode::kResourceLimit,
            "[tokenizer] {}: the expression needs too many steps or too much memory at byte {} of {}", compiled.where,
            position_, text_.size());
     }
-    const PCRE2_SIZE* const span = pcre2_get_ovector_pointer(state.data);
-    if (span[0] > span[1]) {
+    if (begin > end) {
       fail(ErrorCode::kUnsupported, "[tokenizer] {}: the expression uses \\K in a look-around", compiled.where);
     }
-    begin = span[0];
-    end = span[1];
     if (begin == end && last_match_end_ == end) {
       position_ = end < text_.size() ? end + char_at(text_.data() + end).n_bytes : text_.size() + 1;
       continue;

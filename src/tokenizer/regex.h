@@ -22,14 +22,18 @@ class Regex {
   class Matches {
    public:
     Matches(const Regex& regex, std::string_view well_formed_text) : regex_(regex), text_(well_formed_text) {}
-    /// False at the end. Throws kResourceLimit when the expression needs more steps or memory than allowed.
+    /// False at the end. Throws kResourceLimit when the expression needs more steps or memory than allowed, for one
+    /// match or for the whole text.
     bool next(size_t& begin, size_t& end);
 
    private:
+    int match_at_position(size_t& begin, size_t& end);
+
     const Regex& regex_;
     std::string_view text_;
     size_t position_ = 0;
     size_t last_match_end_ = SIZE_MAX;
+    size_t spent_ = 0;  ///< Steps of the long tries so far, bytes read counted in.
   };
 
  private:
