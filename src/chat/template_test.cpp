@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "chat/jinja/text_search.h"
 
 namespace mobilellm {
 namespace {
@@ -229,6 +230,66 @@ TEST(ChatTemplate, StopsHostileTemplates) {
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     EXPECT_LT(seconds.count(), 20.0) << source.substr(0, 200);
   }
+}
+
+TEST(ChatTemplate, SearchesPeriodicTextsInLinearTime) {
+  const std::string texts =
+      "{% set a = 'a' * 900000 %}{% set m = 'a' * 450000 %}{% set b = m ~ 'c' %}{% set c = 'c' ~ m %}";
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(render(texts + "{{ a.find(b) }} {{ a.rfind(c) }} {{ a.count(b) }} {{ b in a }} {{ a.split(b)|length }} "
+                           "{{ a.rsplit(c)|length }} {{ a.partition(b)[1]|length }} {{ a.rpartition(c)[1]|length }} "
+                           "{{ a.replace(b, '')|length }} {{ a.count(m) }} {{ (a ~ 'c').find(b) }}"),
+            "-1 -1 0 False 1 1 0 0 900000 2 450000");
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  EXPECT_LT(seconds.count(), 5.0);
+}
+
+TEST(ChatTemplate, FindsLikeTheStandardLibrary) {
+  // Every text of up to 7 letters a and b against every wanted text of up to 4.
+  const auto texts_up_to = [](size_t n_max) {
+    std::vector<std::string> texts = {""};
+    for (size_t i = 0; i < texts.size(); ++i) {
+      if (texts[i].size() == n_max) continue;
+      texts.push_back(texts[i] + 'a');
+      texts.push_back(texts[i] + 'b');
+    }
+    return texts;
+  };
+  for (const std::string& wanted : texts_up_to(4)) {
+    jinja::Budget budget;
+    for (const std::string& text : texts_up_to(7)) {
+      EXPECT_EQ(jinja::TextSearch(budget, text, wanted).find(0, text.size()), text.find(wanted))
+          << text << ' ' << wanted;
+      EXPECT_EQ(jinja::TextSearch(budget, text, wanted, true).find(0, text.size()), text.rfind(wanted))
+          << text << ' ' << wanted;
+    }
+  }
+}
+
+TEST(ChatTemplate, PaysForEveryPassOverALongText) {
+  // Most of the budget goes first, so that few passes over the long texts are left.
+  const std::string loop =
+      "{% for i in range(22) %}{% set x = range(99999)|list %}{% endfor %}{% set a = 'A' + 'a' * 1000000 %}"
+      "{% set w = ' ' * 1000000 %}{% set n = '1' * 1000000 %}{% set d = dict.fromkeys(range(20000)) %}\n"
+      "{% for i in range(2000) %}{% set x = ";
+  for (const char* work : {"w.strip()", "w.lstrip()", "w.rstrip()", "a.istitle()", "a.islower()", "a.isidentifier()",
+                           "n|float", "a|int", "dict(d, k=1)", "'x'.replace('y', a)", "a.zfill(1)"}) {
+    const auto start = std::chrono::steady_clock::now();
+    // A limit error names the template and the line.
+    EXPECT_THAT(error_of([&] { render(loop + work + " %}{% endfor %}"); }, ErrorCode::kResourceLimit),
+                testing::StartsWith("[template] t:2: too many steps while rendering"))
+        << work;
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    EXPECT_LT(seconds.count(), 5.0) << work;
+  }
+}
+
+TEST(ChatTemplate, NamesTheVariableThatIsTooLarge) {
+  Json::Object variables;
+  variables.emplace_back("big", std::string(size_t{100} << 20, 'x'));
+  EXPECT_EQ(error_of([&] { ChatTemplate::parse("", "t")->render_plain(Json(std::move(variables))); },
+                     ErrorCode::kResourceLimit),
+            "[template] t: variable \"big\": text too long while rendering");
 }
 
 TEST(ChatTemplate, HasNoWayOut) {

@@ -16,7 +16,19 @@ inline constexpr int kMaxEvalDepth = 800;
 /// Nesting of lists, dicts and iterators; bounds every recursion over values.
 inline constexpr uint32_t kMaxValueDepth = 200;
 
-/// Counts the use of one rendering; every method throws kResourceLimit past its bound.
+/// A bound was passed; Runtime puts the place in the template into the message on its way out.
+class LimitExceeded : public Error {
+ public:
+  explicit LimitExceeded(const char* what)
+      : Error(ErrorCode::kResourceLimit, fmt::format("[template] {} while rendering", what)), bound_(what) {}
+  /// What was passed, e.g. "too many steps"; a literal.
+  const char* bound() const { return bound_; }
+
+ private:
+  const char* bound_;
+};
+
+/// Counts the use of one rendering; every method throws LimitExceeded past its bound.
 class Budget {
  public:
   /// `n` units of work; about 10 ns each.
@@ -43,9 +55,7 @@ class Budget {
     step(4 * n);
   }
 
-  [[noreturn]] static void fail_limit(const char* what) {
-    fail(ErrorCode::kResourceLimit, "[template] {} while rendering", what);
-  }
+  [[noreturn]] static void fail_limit(const char* what) { throw LimitExceeded(what); }
 
  private:
   uint64_t n_steps_ = 0;

@@ -69,7 +69,11 @@ std::string Runtime::render() {
   out_ = &out;
   top_ = new_frame(&context_);
   frame_ = top_;
-  exec(program_.body);
+  try {
+    exec(program_.body);
+  } catch (const LimitExceeded& error) {
+    fail(error.code(), "[template] {}:{}: {} while rendering", program_.origin, line_, error.bound());
+  }
   return out;
 }
 

@@ -38,6 +38,7 @@ Value filter_int(Runtime& runtime, const Value& value, Args& args) {
   if (value.is_undefined()) runtime.raise_undefined(value);
   if (!value.is_string()) return default_value;
   bool is_overflow = false;
+  runtime.budget().step_bytes(value.view().size());
   const int64_t base = parameters.integer(1, 10);
   if (const auto integer = parse_integer(value.view(), base, is_overflow)) return Value(*integer);
   if (is_overflow) runtime.raise("integer out of range");
@@ -52,7 +53,7 @@ Value filter_float(Runtime& runtime, const Value& value, Args& args) {
   if (value.is_number()) return Value(value.as_double());
   if (value.is_undefined()) runtime.raise_undefined(value);
   if (value.is_string()) {
-    runtime.budget().step(1 + value.view().size() / 4);
+    runtime.budget().step_bytes(value.view().size());
     if (const auto number = parse_float(value.view())) return Value(*number);
   }
   return parameters.has(0) ? parameters[0] : Value(0.0);

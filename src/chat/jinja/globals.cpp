@@ -31,6 +31,7 @@ std::vector<std::pair<Value, Value>> read_pairs(Runtime& runtime, Args& args) {
     const Value& source = args.positional[0];
     if (source.is_undefined()) runtime.raise_undefined(source);
     if (source.is(Type::kDict)) {
+      runtime.budget().check_items(source.dict().entries().size());
       pairs = source.dict().entries();
     } else {
       for (const Value& pair : runtime.elements(source)) {
@@ -42,6 +43,7 @@ std::vector<std::pair<Value, Value>> read_pairs(Runtime& runtime, Args& args) {
       }
     }
   }
+  runtime.budget().check_items(args.named.size());
   for (const auto& [name, value] : args.named) pairs.emplace_back(runtime.text(name), value);
   return pairs;
 }

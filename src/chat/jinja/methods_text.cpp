@@ -5,6 +5,7 @@
 #include "chat/jinja/builtins.h"
 #include "chat/jinja/format.h"
 #include "chat/jinja/text_layout.h"
+#include "chat/jinja/text_search.h"
 #include "chat/jinja/unicode.h"
 
 namespace mobilellm::jinja {
@@ -16,13 +17,13 @@ Value part_of(Runtime& runtime, const Value& self, std::string_view part) {
 }
 
 Value like(Runtime& runtime, const Value& self, std::string text) {
+  runtime.budget().step_bytes(text.size());
   return runtime.text(std::move(text), self.text().is_safe());
 }
 
 template <std::string (*convert)(std::string_view)>
 Value converted(Runtime& runtime, const Value& self, Args& args) {
   const Parameters none(runtime, "str method", args, {});
-  runtime.budget().step_bytes(self.view().size());
   return like(runtime, self, convert(self.view()));
 }
 
@@ -35,6 +36,7 @@ Value strip(Runtime& runtime, const Value& self, Args& args, bool at_left, bool 
     if (at_right) text = strip_right(text);
   } else {
     const std::string_view chars = parameters.string(0, "");
+    runtime.budget().step_bytes(chars.size());
     runtime.budget().step(1 + text.size() * std::max<size_t>(chars.size() / 16, 1) / 32);
     if (at_left) text = strip_left(text, chars);
     if (at_right) text = strip_right(text, chars);
@@ -51,7 +53,6 @@ Value split(Runtime& runtime, const Value& self, Args& args, bool is_from_right)
   int64_t n_left = parameters.integer(1, -1);
   if (n_left < 0) n_left = INT64_MAX;
   const std::string_view text = self.view();
-  runtime.budget().step_bytes(text.size());
   std::vector<Value> parts;
   const auto add = [&](std::string_view part) {
     runtime.budget().step(4);
@@ -88,21 +89,22 @@ Value split(Runtime& runtime, const Value& self, Args& args, bool is_from_right)
   } else {
     const std::string_view separator = parameters.string(0, "");
     if (separator.empty()) runtime.raise("empty separator");
-    runtime.budget().step_search(text.size(), separator.size());
-    std::string_view rest = text;
+    const TextSearch search(runtime.budget(), text, separator, is_from_right);
+    size_t begin = 0;
+    size_t end = text.size();
     while (true) {
-      const size_t at =
-          n_left-- == 0 ? std::string_view::npos : (is_from_right ? rest.rfind(separator) : rest.find(separator));
+      const size_t at = n_left-- == 0 ? std::string_view::npos : search.find(begin, end);
       if (at == std::string_view::npos) {
-        add(rest);
+        add(text.substr(begin, end - begin));
         break;
       }
+      const size_t behind = at + separator.size();
       if (is_from_right) {
-        add(rest.substr(at + separator.size()));
-        rest = rest.substr(0, at);
+        add(text.substr(behind, end - behind));
+        end = at;
       } else {
-        add(rest.substr(0, at));
-        rest = rest.substr(at + separator.size());
+        add(text.substr(begin, at - begin));
+        begin = behind;
       }
     }
   }
@@ -115,7 +117,6 @@ Value method_rsplit(Runtime& runtime, const Value& self, Args& args) { return sp
 
 Value method_splitlines(Runtime& runtime, const Value& self, Args& args) {
   const Parameters parameters(runtime, "splitlines", args, {"keepends"});
-  runtime.budget().step_bytes(self.view().size());
   std::vector<Value> lines;
   for (const std::string_view line : split_lines(self.view(), parameters.boolean(0, false))) {
     runtime.budget().step(4);
@@ -129,8 +130,7 @@ Value partition(Runtime& runtime, const Value& self, Args& args, bool is_from_ri
   const std::string_view separator = parameters.string(0, "");
   if (separator.empty()) runtime.raise("empty separator");
   const std::string_view text = self.view();
-  runtime.budget().step_search(text.size(), separator.size());
-  const size_t at = is_from_right ? text.rfind(separator) : text.find(separator);
+  const size_t at = TextSearch(runtime.budget(), text, separator, is_from_right).find(0, text.size());
   std::string_view before = is_from_right ? std::string_view() : text;
   std::string_view middle;
   std::string_view after = is_from_right ? text : std::string_view();
@@ -158,6 +158,7 @@ Value method_replace(Runtime& runtime, const Value& self, Args& args) {
   const std::string_view text = self.view();
   const std::string_view old = parameters.string(0, "");
   std::string replacement(parameters.string(1, ""));
+  runtime.budget().step_bytes(replacement.size());
   if (self.text().is_safe() && !parameters[1].text().is_safe()) {
     std::string escaped;
     append_escaped(escaped, replacement);
@@ -165,7 +166,6 @@ Value method_replace(Runtime& runtime, const Value& self, Args& args) {
   }
   int64_t n_left = parameters.integer(2, -1);
   if (n_left < 0) n_left = INT64_MAX;
-  runtime.budget().step_bytes(text.size());
   std::string out;
   size_t at = 0;
   if (old.empty()) {
@@ -182,9 +182,9 @@ Value method_replace(Runtime& runtime, const Value& self, Args& args) {
     out += text.substr(std::min(at, text.size()));
     return like(runtime, self, std::move(out));
   }
-  runtime.budget().step_search(text.size(), old.size());
+  const TextSearch search(runtime.budget(), text, old);
   while (n_left-- > 0) {
-    const size_t found = text.find(old, at);
+    const size_t found = search.find(at, text.size());
     if (found == std::string_view::npos) break;
     runtime.budget().check_text(out.size() + (found - at) + replacement.size());
     runtime.budget().step_bytes(replacement.size());
@@ -217,12 +217,11 @@ int64_t find_index(Runtime& runtime, const Value& self, Args& args, bool is_from
   const Parameters parameters(runtime, "find", args, {"sub", "start", "end"}, 1);
   const std::string_view sub = parameters.string(0, "");
   if (!parameters[0].is_string()) runtime.raise("must be str, not {}", type_name(parameters[0]));
-  runtime.budget().step_search(self.view().size(), sub.size());
   size_t begin = 0;
   size_t end = 0;
   if (!select_range(self, parameters, 1, begin, end)) return -1;
   const std::string_view part = self.view().substr(begin, end - begin);
-  const size_t at = is_from_right ? part.rfind(sub) : part.find(sub);
+  const size_t at = TextSearch(runtime.budget(), part, sub, is_from_right).find(0, part.size());
   if (at == std::string_view::npos) return -1;
   return static_cast<int64_t>(count_code_points(self.view().substr(0, begin + at)));
 }
@@ -243,14 +242,17 @@ Value method_count(Runtime& runtime, const Value& self, Args& args) {
   const Parameters parameters(runtime, "count", args, {"sub", "start", "end"}, 1);
   if (!parameters[0].is_string()) runtime.raise("must be str, not {}", type_name(parameters[0]));
   const std::string_view sub = parameters.string(0, "");
-  runtime.budget().step_search(self.view().size(), sub.size());
   size_t begin = 0;
   size_t end = 0;
   if (!select_range(self, parameters, 1, begin, end)) return Value(0);
   const std::string_view part = self.view().substr(begin, end - begin);
   if (sub.empty()) return Value(static_cast<int64_t>(count_code_points(part)) + 1);
+  const TextSearch search(runtime.budget(), part, sub);
   int64_t n = 0;
-  for (size_t at = part.find(sub); at != std::string_view::npos; at = part.find(sub, at + sub.size())) ++n;
+  for (size_t at = search.find(0, part.size()); at != std::string_view::npos;
+       at = search.find(at + sub.size(), part.size())) {
+    ++n;
+  }
   return Value(n);
 }
 
@@ -260,6 +262,7 @@ Value has_affix(Runtime& runtime, const Value& self, Args& args, bool is_prefix)
   size_t end = 0;
   if (parameters[0].is_undefined()) runtime.raise_undefined(parameters[0]);
   const bool is_tuple = parameters[0].is(Type::kTuple);
+  if (is_tuple) runtime.budget().step(parameters[0].items().size());
   const std::vector<Value> affixes = is_tuple ? parameters[0].items() : std::vector<Value>{parameters[0]};
   const bool is_range = select_range(self, parameters, 1, begin, end);
   const std::string_view part = is_range ? self.view().substr(begin, end - begin) : std::string_view();
@@ -320,6 +323,7 @@ Value justify(Runtime& runtime, const Value& self, Args& args, char side) {
   const Parameters parameters(runtime, "center", args, {"width", "fillchar"}, 1);
   const int64_t width = parameters.integer(0, 0);
   const std::string fill(parameters.string(1, " "));
+  runtime.budget().step_bytes(fill.size());
   if (count_code_points(fill) != 1) runtime.raise("The fill character must be exactly one character long");
   const auto length = static_cast<int64_t>(self.text().length());
   if (width <= length) return self;
@@ -377,6 +381,7 @@ Value method_format_map(Runtime& runtime, const Value& self, Args& args) {
   const Parameters parameters(runtime, "format_map", args, {"mapping"}, 1);
   if (!parameters[0].is(Type::kDict)) runtime.raise("format_map() needs a mapping, not {}", type_name(parameters[0]));
   Args named;
+  runtime.budget().step(4 * parameters[0].dict().entries().size());
   for (const auto& [key, value] : parameters[0].dict().entries()) {
     if (key.is_string()) named.named.emplace_back(std::string(key.view()), value);
   }
@@ -392,6 +397,7 @@ Value method_maketrans(Runtime& runtime, const Value&, Args& args) {
   };
   if (!parameters.has(1)) {
     if (!parameters[0].is(Type::kDict)) runtime.raise("if you give only one argument to maketrans it must be a dict");
+    runtime.budget().step(4 * parameters[0].dict().entries().size());
     for (const auto& [key, value] : parameters[0].dict().entries()) {
       if (key.is_string() && key.text().length() != 1)
         runtime.raise("string keys in translate table must be of length 1");
@@ -443,7 +449,6 @@ template <bool (*fits)(char32_t)>
 Value every(Runtime& runtime, const Value& self, Args& args) {
   const Parameters none(runtime, "str method", args, {});
   const std::string_view text = self.view();
-  runtime.budget().step_bytes(text.size());
   for (size_t at = 0; at < text.size();) {
     const Utf8Char c = decode_utf8(text, at);
     if (!fits(c.code_point)) return Value(false);
@@ -484,7 +489,6 @@ Value has_case(Runtime& runtime, const Value& self, Args& args, bool is_upper) {
   const Parameters none(runtime, "islower", args, {});
   bool is_found = false;
   const std::string_view text = self.view();
-  runtime.budget().step(1 + text.size() / 4);
   for (size_t at = 0; at < text.size();) {
     const Utf8Char c = decode_utf8(text, at);
     if (contains(kTitle, c.code_point) || contains(is_upper ? kLower : kUpper, c.code_point)) return Value(false);
@@ -515,54 +519,61 @@ Value method_istitle(Runtime& runtime, const Value& self, Args& args) {
   return Value(is_found);
 }
 
+// Pays for one pass over the text before the method runs, so that no method can forget to.
+template <Callable::Function method>
+Value charged(Runtime& runtime, const Value& self, Args& args) {
+  runtime.budget().step_bytes(self.view().size());
+  return method(runtime, self, args);
+}
+
 constexpr NamedFunction<Callable::Function> kMethods[] = {
-    {"strip", method_strip},
-    {"split", method_split},
-    {"startswith", method_startswith},
-    {"endswith", method_endswith},
-    {"lstrip", method_lstrip},
-    {"rstrip", method_rstrip},
-    {"replace", method_replace},
-    {"join", method_join},
-    {"upper", converted<to_upper>},
-    {"lower", converted<to_lower>},
-    {"title", converted<to_title>},
-    {"capitalize", converted<to_capitalized>},
-    {"swapcase", converted<to_swapped_case>},
-    {"casefold", converted<to_casefolded>},
-    {"rsplit", method_rsplit},
-    {"splitlines", method_splitlines},
-    {"partition", method_partition},
-    {"rpartition", method_rpartition},
-    {"find", method_find<false>},
-    {"rfind", method_find<true>},
-    {"index", method_index<false>},
-    {"rindex", method_index<true>},
-    {"count", method_count},
-    {"removeprefix", method_removeprefix},
-    {"removesuffix", method_removesuffix},
-    {"center", method_center},
-    {"ljust", method_ljust},
-    {"rjust", method_rjust},
-    {"zfill", method_zfill},
-    {"expandtabs", method_expandtabs},
-    {"format", method_format},
-    {"format_map", method_format_map},
-    {"maketrans", method_maketrans},
-    {"translate", method_translate},
-    {"encode", method_encode},
-    {"isalpha", every<is_alpha>},
-    {"isdigit", every<is_digit>},
-    {"isdecimal", every<is_decimal>},
-    {"isnumeric", every<is_numeric>},
-    {"isalnum", every<is_alnum>},
-    {"isspace", every<is_white>},
-    {"isprintable", method_isprintable},
-    {"isascii", method_isascii},
-    {"isidentifier", method_isidentifier},
-    {"islower", method_islower},
-    {"isupper", method_isupper},
-    {"istitle", method_istitle},
+    {"strip", charged<method_strip>},
+    {"split", charged<method_split>},
+    {"startswith", charged<method_startswith>},
+    {"endswith", charged<method_endswith>},
+    {"lstrip", charged<method_lstrip>},
+    {"rstrip", charged<method_rstrip>},
+    {"replace", charged<method_replace>},
+    {"join", charged<method_join>},
+    {"upper", charged<converted<to_upper>>},
+    {"lower", charged<converted<to_lower>>},
+    {"title", charged<converted<to_title>>},
+    {"capitalize", charged<converted<to_capitalized>>},
+    {"swapcase", charged<converted<to_swapped_case>>},
+    {"casefold", charged<converted<to_casefolded>>},
+    {"rsplit", charged<method_rsplit>},
+    {"splitlines", charged<method_splitlines>},
+    {"partition", charged<method_partition>},
+    {"rpartition", charged<method_rpartition>},
+    {"find", charged<method_find<false>>},
+    {"rfind", charged<method_find<true>>},
+    {"index", charged<method_index<false>>},
+    {"rindex", charged<method_index<true>>},
+    {"count", charged<method_count>},
+    {"removeprefix", charged<method_removeprefix>},
+    {"removesuffix", charged<method_removesuffix>},
+    {"center", charged<method_center>},
+    {"ljust", charged<method_ljust>},
+    {"rjust", charged<method_rjust>},
+    {"zfill", charged<method_zfill>},
+    {"expandtabs", charged<method_expandtabs>},
+    {"format", charged<method_format>},
+    {"format_map", charged<method_format_map>},
+    {"maketrans", charged<method_maketrans>},
+    {"translate", charged<method_translate>},
+    {"encode", charged<method_encode>},
+    {"isalpha", charged<every<is_alpha>>},
+    {"isdigit", charged<every<is_digit>>},
+    {"isdecimal", charged<every<is_decimal>>},
+    {"isnumeric", charged<every<is_numeric>>},
+    {"isalnum", charged<every<is_alnum>>},
+    {"isspace", charged<every<is_white>>},
+    {"isprintable", charged<method_isprintable>},
+    {"isascii", charged<method_isascii>},
+    {"isidentifier", charged<method_isidentifier>},
+    {"islower", charged<method_islower>},
+    {"isupper", charged<method_isupper>},
+    {"istitle", charged<method_istitle>},
 };
 
 }  // namespace

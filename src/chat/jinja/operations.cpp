@@ -8,6 +8,7 @@
 #include "chat/jinja/format.h"
 #include "chat/jinja/loop.h"
 #include "chat/jinja/runtime.h"
+#include "chat/jinja/text_search.h"
 
 namespace mobilellm::jinja {
 namespace {
@@ -255,8 +256,8 @@ bool Runtime::contains(const Value& container, const Value& element) {
   switch (container.type()) {
     case Type::kString:
       if (!element.is_string()) raise("'in <string>' requires string as left operand, not {}", type_name(element));
-      budget_.step_search(container.view().size(), element.view().size());
-      return container.view().find(element.view()) != std::string_view::npos;
+      return TextSearch(budget_, container.view(), element.view()).find(0, container.view().size()) !=
+             std::string_view::npos;
     case Type::kDict:
       if (!is_hashable(element)) raise("unhashable type: '{}'", type_name(element));
       return container.dict().find(element) != nullptr;

@@ -138,7 +138,13 @@ Runtime::~Runtime() {
   for (const Value& value : namespaces_) value.name_space().clear();
 }
 
-void Runtime::set_variable(std::string_view name, const Json& value) { context_.set(name, from_json(value)); }
+void Runtime::set_variable(std::string_view name, const Json& value) {
+  try {
+    context_.set(name, from_json(value));
+  } catch (const LimitExceeded& error) {
+    fail(error.code(), "[template] {}: variable \"{}\": {} while rendering", program_.origin, name, error.bound());
+  }
+}
 
 Value Runtime::from_json(const Json& json) {
   budget_.step();

@@ -61,6 +61,7 @@ class Runtime {
 
   /// Makes a JSON value visible to the template; the name must outlive the rendering.
   void set_variable(std::string_view name, const Json& value);
+  /// Errors name the template and the line.
   std::string render();
 
   // For built-in functions:
