@@ -38,8 +38,6 @@ class Budget {
   }
   /// Work on a text of `n` bytes.
   void step_bytes(size_t n) { step(1 + n / 32); }
-  /// For a substring search, whose worst case is the product of both lengths.
-  void step_search(size_t n_text, size_t n_needle) { step((1 + n_text / 32) * (1 + n_needle / 64)); }
   /// Live memory.
   void charge(size_t n) {
     if (n > kMaxLiveBytes - n_live_bytes_) fail_limit("too much memory");

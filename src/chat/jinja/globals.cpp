@@ -50,10 +50,7 @@ std::vector<std::pair<Value, Value>> read_pairs(Runtime& runtime, Args& args) {
 
 Value make_dict(Runtime& runtime, Args& args) {
   Value result = make<Dict>(Type::kDict, &runtime.budget());
-  for (auto& [key, value] : read_pairs(runtime, args)) {
-    runtime.budget().step(4);
-    const_cast<Dict&>(result.dict()).set(key, value);
-  }
+  for (auto& [key, value] : read_pairs(runtime, args)) const_cast<Dict&>(result.dict()).set(key, value);
   return result;
 }
 

@@ -30,7 +30,6 @@ Value converted(Runtime& runtime, const Value& self, Args& args) {
 Value strip(Runtime& runtime, const Value& self, Args& args, bool at_left, bool at_right) {
   const Parameters parameters(runtime, "strip", args, {"chars"});
   std::string_view text = self.view();
-  runtime.budget().step_bytes(text.size());
   if (!parameters.has(0) || parameters[0].is_none()) {
     if (at_left) text = strip_left(text);
     if (at_right) text = strip_right(text);
@@ -506,7 +505,6 @@ Value method_istitle(Runtime& runtime, const Value& self, Args& args) {
   bool is_found = false;
   bool is_after_cased = false;
   const std::string_view text = self.view();
-  runtime.budget().step(1 + text.size() / 4);
   for (size_t at = 0; at < text.size();) {
     const Utf8Char c = decode_utf8(text, at);
     const bool is_upper = contains(kUpper, c.code_point) || contains(kTitle, c.code_point);
