@@ -14,4 +14,8 @@ std::string join_path(std::string_view directory, std::string_view name);
 std::string file_name(std::string_view path);         ///< The last component.
 std::string parent_directory(std::string_view path);  ///< "." when there is none.
 
+/// True for what may name a file inside a given folder: no separators, no "." and "..", no control characters, at most
+/// 255 bytes.
+bool is_plain_file_name(std::string_view name);
+
 }  // namespace mobilellm

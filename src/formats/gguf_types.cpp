@@ -1,6 +1,8 @@
 // The table of GGUF tensor types.
 #include "formats/gguf_types.h"
 
+#include <span>
+
 namespace mobilellm {
 namespace {
 
@@ -14,9 +16,7 @@ GgufTensorType listed(uint32_t id, const char* name, int64_t block_values, size_
   return {id, name, std::nullopt, block_values, block_bytes};
 }
 
-}  // namespace
-
-const GgufTensorType* find_gguf_tensor_type(uint32_t id) {
+std::span<const GgufTensorType> all_types() {
   static const GgufTensorType types[] = {
       readable(0, DType::kF32),      readable(1, DType::kF16),       readable(2, DType::kQ4_0),
       readable(3, DType::kQ4_1),     readable(6, DType::kQ5_0),      readable(7, DType::kQ5_1),
@@ -30,8 +30,21 @@ const GgufTensorType* find_gguf_tensor_type(uint32_t id) {
       listed(29, "IQ1_M", 256, 56),  readable(30, DType::kBF16),     listed(34, "TQ1_0", 256, 54),
       listed(35, "TQ2_0", 256, 66),  readable(39, DType::kMXFP4),
   };
-  for (const GgufTensorType& type : types) {
+  return types;
+}
+
+}  // namespace
+
+const GgufTensorType* find_gguf_tensor_type(uint32_t id) {
+  for (const GgufTensorType& type : all_types()) {
     if (type.id == id) return &type;
+  }
+  return nullptr;
+}
+
+const GgufTensorType* gguf_tensor_type(DType dtype) {
+  for (const GgufTensorType& type : all_types()) {
+    if (type.dtype == dtype) return &type;
   }
   return nullptr;
 }

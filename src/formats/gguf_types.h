@@ -19,5 +19,7 @@ struct GgufTensorType {
 
 /// nullptr for a number that is unknown or was withdrawn.
 const GgufTensorType* find_gguf_tensor_type(uint32_t id);
+/// The type that files hold a DType as; nullptr when there is none.
+const GgufTensorType* gguf_tensor_type(DType dtype);
 
 }  // namespace mobilellm

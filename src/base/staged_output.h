@@ -1,0 +1,41 @@
+/// A file or folder that appears under its name only when it is complete.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace mobilellm {
+
+/// Everything is written into a hidden folder beside the target; commit() moves it to its name, the destructor of one
+/// that was not committed removes it. Only a process that is killed outright leaves ".NAME.partial-..." behind.
+class StagedOutput {
+ public:
+  enum class Kind {
+    kFile,    ///< The target is the one file file(file_name(target)).
+    kFolder,  ///< The target is a folder of files.
+  };
+
+  /// Throws kInvalidArgument when the target exists, kNotFound when its parent folder does not, kIo otherwise.
+  StagedOutput(std::string target, Kind kind);
+  ~StagedOutput();
+  StagedOutput(const StagedOutput&) = delete;
+  StagedOutput& operator=(const StagedOutput&) = delete;
+
+  const std::string& target() const { return target_; }
+  Kind kind() const { return kind_; }
+  /// Where to write a file of this name. Throws kCorruptData unless it is a plain file name.
+  std::string file(std::string_view name) const;
+  /// Throws kIo when the file system has less room than this.
+  void require_space(size_t n_bytes) const;
+  /// Throws kInvalidArgument when something appeared at the target meanwhile, kIo otherwise; nothing is replaced.
+  void commit();
+
+ private:
+  std::string target_;
+  Kind kind_;
+  std::string folder_;
+  bool is_committed_ = false;
+};
+
+}  // namespace mobilellm
