@@ -1,4 +1,4 @@
-// Affinity mask and cgroup quota.
+// Affinity mask, cgroup quota, /proc/cpuinfo.
 #include "base/topology.h"
 
 #include <algorithm>
@@ -8,6 +8,8 @@
 
 #if defined(__linux__)
 #include <sched.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace mobilellm {
@@ -51,6 +53,25 @@ int usable_cores() {
 #endif
   const int quota = quota_cores();
   return quota > 0 ? std::min(cores, quota) : cores;
+}
+
+std::string cpu_name() {
+#if defined(__APPLE__)
+  char name[128] = {};
+  size_t size = sizeof(name) - 1;
+  return ::sysctlbyname("machdep.cpu.brand_string", name, &size, nullptr, 0) == 0 ? name : "";
+#else
+  std::FILE* file = std::fopen("/proc/cpuinfo", "r");
+  if (file == nullptr) return {};
+  std::string name;
+  char line[512];
+  while (name.empty() && std::fgets(line, sizeof(line), file) != nullptr) {
+    char value[256];
+    if (std::sscanf(line, "model name : %255[^\n]", value) == 1) name = value;
+  }
+  std::fclose(file);
+  return name;
+#endif
 }
 
 }  // namespace mobilellm

@@ -27,6 +27,7 @@ constexpr Command kCommands[] = {
     {"verify", "compare a model's results with reference values", run_verify},
     {"tokenize", "turn text into token ids and back", run_tokenize},
     {"template", "render chat messages with a chat template", run_template},
+    {"bench", "measure the speed of prefill and decode", run_bench},
 };
 
 // Names under which other programs start this one.

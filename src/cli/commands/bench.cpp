@@ -1,0 +1,272 @@
+// mobilellm bench: speed of prefill and decode, on a model or on random weights of a shape.
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/registry.h"
+#include "base/cpu_features.h"
+#include "base/error.h"
+#include "base/thread_pool.h"
+#include "base/topology.h"
+#include "cli/args.h"
+#include "cli/commands/commands.h"
+#include "cli/terminal.h"
+#include "measure/process_usage.h"
+#include "measure/report.h"
+#include "measure/sweep.h"
+#include "model/arch/shapes.h"
+#include "model/loader.h"
+#include "model/random_weights.h"
+
+namespace mobilellm::cli {
+namespace {
+
+constexpr int kMaxTokens = 1 << 20;
+constexpr int kFirstPrompt = 16;
+
+struct BenchFlags {
+  std::string model_path;
+  std::string shape;
+  std::string format = "q4_0";
+  std::string head_format;
+  std::string prompt_tokens, gen_tokens, depth = "0", batch = "1";
+  int64_t shared_prompt = 512;
+  int64_t repeat = 5;
+  int64_t threads = 0;
+  int64_t seed = 0;
+  bool json = false;
+  bool jsonl = false;
+  bool csv = false;
+};
+
+void declare(Args& args, BenchFlags& flags) {
+  args.text("--model-path,--model", "PATH", flags.model_path, "model folder or .gguf file");
+  args.text("--shape", "NAME", flags.shape, "random weights of this shape: 135m, 140m, 360m, 950m or tiny");
+  args.text("--format", "F", flags.format,
+            "how they are stored: f32, bf16, q8_0, q4_0, affine4g64 ... (default: q4_0)");
+  args.text("--head-format", "F", flags.head_format, "the same of the embedding table and head (default: as --format)");
+  args.integer("--seed", "N", flags.seed, 0, std::numeric_limits<int64_t>::max(), "of the random weights and tokens");
+  args.section("tests");
+  args.text("--prompt-tokens,-p", "LIST", flags.prompt_tokens, "prefill lengths, such as 512,4096; 0 = none");
+  args.text("--gen-tokens,-n", "LIST", flags.gen_tokens, "decode lengths, such as 64; 0 = none");
+  args.text("--depth,-d", "LIST", flags.depth, "tokens in the context before each test (default: 0)");
+  args.text("--batch,-B", "LIST", flags.batch, "sequences decoded together (default: 1)");
+  args.integer("--shared-prompt", "N", flags.shared_prompt, 0, kMaxTokens,
+               "tokens that the sequences of a batch share before their own (default: 512)");
+  args.integer("--repeat,-r", "N", flags.repeat, 1, 1000, "repetitions of each test (default: 5)");
+  args.integer("--threads,-t", "N", flags.threads, 0, 1024, "threads; 0 = every usable core (default)");
+  args.section("output");
+  args.flag("--json", flags.json, "print an array with one JSON object per test");
+  args.flag("--jsonl", flags.jsonl, "print one JSON object a line");
+  args.flag("--csv", flags.csv, "print comma-separated values");
+  args.example("mobilellm bench --shape 950m --format q4_0 -p 512 -n 64");
+  args.example("mobilellm bench --model-path MODEL -n 64 -d 0,4096 -B 1,16");
+  args.note(
+      "Without -p and -n the tests are 512 and 64. Repetitions of all tests take turns; the middle one counts. GB/s "
+      "counts each weight and each visible key and value once per forward pass.");
+}
+
+std::vector<int> parse_list(const std::string& text, const char* flag, int min, const Args& args) {
+  std::vector<int> values;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    int value = 0;
+    const auto [stop, error] = std::from_chars(text.data() + begin, text.data() + end, value);
+    if (error != std::errc() || stop != text.data() + end || value < min || value > kMaxTokens) {
+      args.fail_usage(fmt::format("{}: got '{}', expected integers from {} to {} with commas between", flag, text, min,
+                                  kMaxTokens));
+    }
+    values.push_back(value);
+    begin = end + 1;
+  }
+  return values;
+}
+
+std::vector<SweepTest> make_tests(const BenchFlags& flags, const Args& args) {
+  const bool has_none = flags.prompt_tokens.empty() && flags.gen_tokens.empty();
+  const auto lengths = [&](const std::string& text, const char* flag, int usual) {
+    if (text.empty()) return has_none ? std::vector<int>{usual} : std::vector<int>{};
+    std::vector<int> values = parse_list(text, flag, 0, args);
+    std::erase(values, 0);
+    return values;
+  };
+  const std::vector<int> prompts = lengths(flags.prompt_tokens, "--prompt-tokens", 512);
+  const std::vector<int> generated = lengths(flags.gen_tokens, "--gen-tokens", 64);
+  const std::vector<int> depths = parse_list(flags.depth, "--depth", 0, args);
+  const std::vector<int> batches = parse_list(flags.batch, "--batch", 1, args);
+
+  std::vector<SweepTest> tests;
+  for (const int depth : depths) {
+    for (const int n : prompts) tests.push_back({true, n, depth, 1, 0});
+  }
+  for (const int batch : batches) {
+    const int shared = batch > 1 ? static_cast<int>(flags.shared_prompt) : 0;
+    for (const int depth : depths) {
+      for (const int n : generated) tests.push_back({false, n, depth, batch, shared});
+    }
+  }
+  if (tests.empty()) args.fail_usage("no test is left: --prompt-tokens and --gen-tokens are 0");
+  return tests;
+}
+
+struct Subject {
+  ModelSpec spec;
+  ModelWeights weights;
+};
+
+std::string format_name(const StoredMatrix& matrix) {
+  if (matrix.bits == 0 || std::string_view(matrix.codec->name()) != "affine") return matrix.codec->name();
+  return fmt::format("affine{}g{}", matrix.bits, matrix.group_size);
+}
+
+// The format that holds most of the blocks' bytes.
+std::string main_format(const ModelWeights& weights) {
+  std::vector<std::pair<std::string, size_t>> totals;
+  for (const LayerWeights& layer : weights.layers) {
+    for (const LinearWeights* linear : {&layer.q_proj, &layer.k_proj, &layer.v_proj, &layer.o_proj, &layer.gate_proj,
+                                        &layer.up_proj, &layer.down_proj}) {
+      const std::string name = format_name(linear->matrix);
+      auto found = std::find_if(totals.begin(), totals.end(), [&](const auto& entry) { return entry.first == name; });
+      if (found == totals.end()) found = totals.insert(totals.end(), {name, 0});
+      found->second += stored_bytes(linear->matrix);
+    }
+  }
+  return std::max_element(totals.begin(), totals.end(),
+                          [](const auto& a, const auto& b) { return a.second < b.second; })
+      ->first;
+}
+
+Subject make_subject(const BenchFlags& flags, int n_threads) {
+  if (!flags.model_path.empty()) {
+    LoadedModel model = load_model(flags.model_path);
+    return {std::move(model.spec), std::move(model.weights)};
+  }
+  ModelDescription description = describe_shape(flags.shape);
+  RandomWeightsOptions options;
+  options.format = parse_storage_format(flags.format);
+  options.head_format = parse_storage_format(flags.head_format.empty() ? flags.format : flags.head_format);
+  options.seed = static_cast<uint64_t>(flags.seed);
+  ThreadPool pool(n_threads);
+  ModelWeights weights = make_random_weights(description, options, pool);
+  return {std::move(description.spec), std::move(weights)};
+}
+
+// The logits after a short prompt on a fresh runner.
+void run_first_prompt(Runner& runner) {
+  const std::vector<int32_t> tokens(kFirstPrompt, 1);
+  std::vector<int32_t> pages;
+  while (static_cast<int>(pages.size()) * runner.page_tokens() < kFirstPrompt) {
+    pages.push_back(static_cast<int32_t>(pages.size()));
+  }
+  runner.reserve_pages(static_cast<int>(pages.size()));
+  std::vector<float> logits(static_cast<size_t>(runner.spec().vocab_size));
+  const SequenceSlice slice{tokens, 0, pages, 1};
+  runner.forward({&slice, 1}, logits.data());
+}
+
+std::vector<BenchRow> measure(Sweep& sweep, const BenchSubject& subject, const Runner& runner, int64_t repeat) {
+  constexpr int kWarmUpPrefill = 512;
+  constexpr int kWarmUpDecode = 4;
+  std::vector<BenchRow> rows;
+  for (const SweepTest& test : sweep.tests()) {
+    BenchRow row;
+    row.test = test;
+    row.cost = sweep_cost(test, subject.cost, runner.spec(), subject.kv_bytes_per_token, runner.page_tokens());
+    rows.push_back(std::move(row));
+  }
+  ProgressBar bar("measuring");
+  const double n_runs = static_cast<double>(rows.size()) * static_cast<double>(repeat + 1);
+  double n_done = 0;
+  for (const BenchRow& row : rows) {
+    sweep.run(row.test, row.test.is_prefill ? kWarmUpPrefill : kWarmUpDecode);
+    bar.update(++n_done / n_runs);
+  }
+  // Taking turns, so that a slow minute of the machine is shared by all tests.
+  for (int64_t i = 0; i < repeat; ++i) {
+    for (BenchRow& row : rows) {
+      const CpuUsage usage;
+      row.seconds.push_back(sweep.run(row.test, row.test.n_tokens));
+      row.others_share = std::max(row.others_share, usage.others_share());
+      row.peak_memory_bytes = peak_memory_bytes();
+      bar.update(++n_done / n_runs);
+    }
+  }
+  return rows;
+}
+
+void print_rows(const BenchFlags& flags, const BenchSubject& subject, const std::vector<BenchRow>& rows) {
+  if (flags.csv) {
+    print(rows_csv(subject, rows));
+  } else if (flags.json || flags.jsonl) {
+    std::string out = flags.json ? "[" : "";
+    for (const BenchRow& row : rows) {
+      if (flags.json) out += &row == &rows.front() ? "\n" : ",\n";
+      out += row_json(subject, row).dump(true) + (flags.jsonl ? "\n" : "");
+    }
+    print(out + (flags.json ? "\n]\n" : ""));
+  } else {
+    print(printable(rows_text(subject, rows)));
+  }
+}
+
+}  // namespace
+
+int run_bench(int argc, const char* const* argv) {
+  BenchFlags flags;
+  Args args("bench", "Measures the speed of prefill and decode.", "(--model-path PATH | --shape NAME) [flags]");
+  declare(args, flags);
+  if (!args.parse(argc, argv)) return 0;
+  if (flags.model_path.empty() == flags.shape.empty()) {
+    args.fail_usage("expected one of --model-path and --shape");
+  }
+  if (int{flags.json} + int{flags.jsonl} + int{flags.csv} > 1) {
+    args.fail_usage("--json, --jsonl and --csv exclude each other");
+  }
+  const std::vector<SweepTest> tests = make_tests(flags, args);
+
+  BenchSubject subject;
+  subject.n_threads = flags.threads > 0 ? static_cast<int>(flags.threads) : usable_cores();
+  const auto start = std::chrono::steady_clock::now();
+  const auto seconds = [](auto since) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
+  };
+  Subject model = make_subject(flags, subject.n_threads);
+  // Making random weights is no part of loading them.
+  const auto load_start = flags.shape.empty() ? start : std::chrono::steady_clock::now();
+  subject.shape = flags.shape;
+  subject.model = flags.model_path;
+  subject.cost = model_cost(model.weights);
+  subject.n_params = parameter_count(model.spec);
+  subject.format = main_format(model.weights);
+  subject.head_format =
+      format_name(model.weights.lm_head.rows > 0 ? model.weights.lm_head : model.weights.embed_tokens);
+  subject.isa = isa_name(select_isa());
+  subject.cpu = cpu_name();
+  subject.version = MOBILELLM_VERSION;
+
+  RunnerOptions options;
+  options.n_threads = subject.n_threads;
+  const std::unique_ptr<Runner> runner = create_runner("cpu", model.spec, std::move(model.weights), options);
+  subject.load_s = seconds(load_start);
+  run_first_prompt(*runner);
+  subject.first_token_s = seconds(load_start);
+  subject.kv_bytes_per_token = runner->kv_bytes_per_token();
+
+  Sweep sweep(*runner, tests, static_cast<uint64_t>(flags.seed));
+  const std::vector<BenchRow> rows = measure(sweep, subject, *runner, flags.repeat);
+  print_rows(flags, subject, rows);
+  for (const BenchRow& row : rows) {
+    constexpr double kQuiet = 0.05;
+    if (row.others_share <= kQuiet) continue;
+    print_status(fmt::format("mobilellm: note: during {} others took up to {:.0f}% of the machine\n", row.test.name(),
+                             100 * row.others_share));
+  }
+  return 0;
+}
+
+}  // namespace mobilellm::cli

@@ -1,0 +1,56 @@
+/// Results of speed tests as JSON, CSV and text.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "measure/sweep.h"
+
+namespace mobilellm {
+
+/// What the machine can do at most, as measured.
+struct MachineLimits {
+  double bandwidth = 0;        ///< Bytes per second that all threads read from a set of the model's size.
+  double bandwidth_large = 0;  ///< The same from a set far larger than any cache.
+  double peak_operations = 0;  ///< Per second, of the fastest kind.
+  std::string peak_kind;       ///< "f32", "bf16" or "int8"
+};
+
+/// What is the same for all rows.
+struct BenchSubject {
+  std::string shape;  ///< Of random weights, else empty.
+  std::string model;  ///< Path, else empty.
+  std::string format, head_format;
+  int64_t n_params = 0;
+  ModelCost cost;
+  size_t kv_bytes_per_token = 0;
+  int n_threads = 0;
+  std::string isa, cpu, version;
+  double load_s = 0;         ///< Opening the model and preparing its weights.
+  double first_token_s = 0;  ///< From opening the model to the logits after a prompt of 16 tokens.
+  std::optional<MachineLimits> limits;
+};
+
+struct BenchRow {
+  SweepTest test;
+  SweepCost cost;
+  std::vector<double> seconds;  ///< Of each repetition.
+  double others_share = 0;      ///< Largest share of the machine that others took during a repetition.
+  int64_t peak_memory_bytes = 0;
+
+  double tokens_per_second(double run_seconds) const { return static_cast<double>(test.total_tokens()) / run_seconds; }
+  double median_seconds() const;
+  double bytes_per_second() const { return cost.bytes() / median_seconds(); }
+  double operations_per_second() const { return cost.operations / median_seconds(); }
+};
+
+/// One flat object; shares are null when the limits were not measured.
+Json row_json(const BenchSubject& subject, const BenchRow& row);
+/// The rows as comma-separated values under a heading line, columns as the keys of row_json().
+std::string rows_csv(const BenchSubject& subject, const std::vector<BenchRow>& rows);
+/// Subject, limits and an aligned table of at most 80 columns.
+std::string rows_text(const BenchSubject& subject, const std::vector<BenchRow>& rows);
+
+}  // namespace mobilellm
