@@ -47,8 +47,17 @@ class Runner {
   virtual void set_hidden_observer(HiddenObserver observer) { (void)observer; }
 };
 
+/// How keys and values are stored. Arithmetic on them is f32 in any case.
+enum class KvDtype : uint8_t {
+  kAuto,  ///< kF16.
+  kF32,
+  kF16,  ///< What is too large for f16 is stored as the largest number.
+  kQ8,   ///< One byte each, with a scale per position and head.
+};
+
 struct RunnerOptions {
   int n_threads = 0;  ///< 0 = every core this process may use.
+  KvDtype kv_dtype = KvDtype::kAuto;
   /// Called with progress in [0, 1] while weights are prepared; return false to cancel (kCancelled).
   std::function<bool(double)> on_progress;
 };

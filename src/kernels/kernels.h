@@ -54,24 +54,86 @@ struct AddArgs {
 
 /// Positions per KV page.
 inline constexpr int kPageTokens = 64;
+/// Positions per span, the unit in which attention is computed and merged. Part of the arithmetic: another number gives
+/// other bits.
+inline constexpr int kSpanTokens = 512;
+inline constexpr int kSpanPages = kSpanTokens / kPageTokens;
 /// Queries per attention call.
-inline constexpr int kMaxQueries = 32;
+inline constexpr int kMaxQueries = 96;
+/// Floats before the values of a part: [0] maximum of the scores, [1] sum of the weights.
+inline constexpr int kPartHeader = 16;
 
-/// Softmax attention of queries that share one KV head, over pages, in one pass with a running maximum.
-/// Keys of a page: [head_dim][kPageTokens]; values: [kPageTokens][value_stride], value_stride = head_dim rounded up to
-/// 16, padding zero.
-struct AttentionArgs {
-  const float* queries;  ///< [n_queries][head_dim], scaled.
-  int n_queries;         ///< 1 .. kMaxQueries
+/// Where things lie in one page of one KV head, in bytes: keys [head_dim][kPageTokens] at 0, then values
+/// [kPageTokens][value_stride]; with one byte per number, then f32 scales [kPageTokens] of each.
+struct KvLayout {
+  int value_stride;  ///< head_dim rounded up to 16, padding zero.
+  int64_t values;
+  int64_t key_scales;
+  int64_t value_scales;
+  int64_t bytes;  ///< Of all; a multiple of 64.
+};
+
+/// `bytes_per_number` is 4 (f32), 2 (f16) or 1 (with scales).
+constexpr KvLayout kv_layout(int head_dim, int bytes_per_number) {
+  KvLayout layout{};
+  layout.value_stride = (head_dim + 15) / 16 * 16;
+  layout.values = int64_t{kPageTokens} * head_dim * bytes_per_number;
+  layout.key_scales = layout.values + int64_t{kPageTokens} * layout.value_stride * bytes_per_number;
+  const int64_t scale_bytes = bytes_per_number == 1 ? int64_t{kPageTokens} * 4 : 0;
+  layout.value_scales = layout.key_scales + scale_bytes;
+  layout.bytes = layout.value_scales + scale_bytes;
+  return layout;
+}
+
+/// A query and what it sees of a span: positions [lo, hi) counted from the span's first, lo < hi.
+struct SpanQuery {
+  const float* query;  ///< [head_dim], scaled.
+  float* part;         ///< [kPartHeader + value_stride]: its weighted values, see AttendSpanArgs.
+  int lo;
+  int hi;
+};
+
+/// Softmax attention of queries that share one KV head, over one span: part = {m, s, v} with m = max score,
+/// s = sum exp(score - m), v = sum exp(score - m) * value.
+struct AttendSpanArgs {
+  const SpanQuery* queries;
+  int n_queries;  ///< 1 .. kMaxQueries
+  const int32_t*
+      pages;            ///< Page i holds positions [i * kPageTokens, ...) of the span; as many as the largest hi needs.
+  const std::byte* kv;  ///< Page 0 of this layer and head.
+  int64_t page_bytes;   ///< From one page to the next.
   int head_dim;
-  int value_stride;
-  const int64_t* first;  ///< [n_queries] first visible position
-  const int64_t* last;   ///< [n_queries] one past the last visible position; first < last
-  const int32_t* pages;  ///< page of positions [i * kPageTokens, ...)
-  const float* keys;     ///< of page 0, this layer and head
-  const float* values;
-  int64_t page_stride;  ///< floats from one page's keys (and values) to the next's
-  float* out;           ///< [n_queries][value_stride]
+  KvLayout layout;
+  float* scratch;  ///< attend_scratch_floats(n_queries, value_stride)
+  /// Pages (of head next_kv) that the same thread will probably read next; fetched ahead. n_next_pages may be 0.
+  const std::byte* next_kv;
+  const int32_t* next_pages;
+  int n_next_pages;
+  bool accumulates;  ///< Parts hold earlier spans ([1] = 0: none) and this one is merged in; else they are overwritten.
+};
+
+constexpr int64_t attend_scratch_floats(int n_queries, int value_stride) {
+  return int64_t{n_queries} * (kSpanTokens + kPartHeader + value_stride) + int64_t{kPageTokens} * value_stride;
+}
+
+/// Merges parts of one query in rising order (into the first one) and writes the result.
+struct MergeSpansArgs {
+  float* parts;         ///< n_parts >= 1 of them.
+  int64_t part_stride;  ///< floats
+  int n_parts;
+  int head_dim;
+  float* out;  ///< [head_dim]
+};
+
+/// Stores key and value of one position and head. f16: what is too large becomes the largest number. Bytes: numbers
+/// are scaled so that the largest one is 127.
+struct StoreKvArgs {
+  const float* key;    ///< [head_dim]
+  const float* value;  ///< [head_dim]
+  int head_dim;
+  int slot;       ///< Position in the page.
+  std::byte* kv;  ///< This page, layer and head.
+  KvLayout layout;
 };
 
 struct KernelTable {

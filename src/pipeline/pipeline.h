@@ -135,6 +135,7 @@ struct Prompt {
 struct TextModelOptions {
   std::string backend = "cpu";
   int n_threads = 0;    ///< 0 = every core this process may use.
+  KvDtype kv_dtype = KvDtype::kAuto;
   int64_t context = 0;  ///< 0 = the model's maximum.
   /// Called with progress in [0, 1] while loading; return false to cancel (kCancelled).
   std::function<bool(double)> on_progress;

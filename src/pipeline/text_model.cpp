@@ -137,6 +137,7 @@ std::unique_ptr<TextModel> TextModel::load(const std::string& path, const TextMo
   LoadedModel model = load_model(path);
   RunnerOptions runner_options;
   runner_options.n_threads = options.n_threads;
+  runner_options.kv_dtype = options.kv_dtype;
   runner_options.on_progress = options.on_progress;
   auto runner = create_runner(options.backend, model.spec, std::move(model.weights), runner_options);
   model.weights = {};

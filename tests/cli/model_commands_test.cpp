@@ -33,7 +33,7 @@ TEST(Inspect, JsonListsEveryTensor) {
   const Json report = Json::parse(result.out, "output");
   EXPECT_TRUE(report.find("ok")->as_bool());
   EXPECT_EQ(report.find("spec")->find("architecture")->as_string(), "llama4_text");
-  EXPECT_EQ(report.find("memory")->find("kv_bytes")->as_int(), 100 * 1536);
+  EXPECT_EQ(report.find("memory")->find("kv_bytes")->as_int(), 100 * 768);
   EXPECT_EQ(report.find("tensors")->as_array().size(), 38u);
   for (const Json& tensor : report.find("tensors")->as_array()) {
     EXPECT_EQ(tensor.find("status")->as_string(), "ok");

@@ -56,9 +56,10 @@ std::vector<double> to_numbers(const Json& list) {
   return numbers;
 }
 
-GoldenModel::GoldenModel(const std::string& path, int n_threads) : loaded_(load_model(path)) {
+GoldenModel::GoldenModel(const std::string& path, int n_threads, KvDtype kv_dtype) : loaded_(load_model(path)) {
   RunnerOptions options;
   options.n_threads = n_threads;
+  options.kv_dtype = kv_dtype;
   runner_ = create_runner("cpu", loaded_.spec, std::move(loaded_.weights), options);
 }
 
@@ -142,6 +143,17 @@ double log_sum_exp(std::span<const float> row) {
   double sum = 0;
   for (const float value : row) sum += std::exp(static_cast<double>(value) - max);
   return max + std::log(sum);
+}
+
+double kl_divergence(std::span<const float> expected, std::span<const float> got) {
+  const double expected_sum = log_sum_exp(expected);
+  const double got_sum = log_sum_exp(got);
+  double sum = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double log_p = static_cast<double>(expected[i]) - expected_sum;
+    sum += std::exp(log_p) * (log_p - (static_cast<double>(got[i]) - got_sum));
+  }
+  return sum;
 }
 
 double log_probability(std::span<const float> row, int32_t id) {

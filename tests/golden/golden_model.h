@@ -34,7 +34,8 @@ struct GoldenSequence {
 
 class GoldenModel {
  public:
-  explicit GoldenModel(const std::string& path, int n_threads = 1);
+  /// Keys and values as f32 unless told otherwise.
+  explicit GoldenModel(const std::string& path, int n_threads = 1, KvDtype kv_dtype = KvDtype::kF32);
 
   const LoadedModel& loaded() const { return loaded_; }
   Runner& runner() { return *runner_; }
@@ -62,6 +63,8 @@ class GoldenModel {
 /// log-softmax(row)[id] in double.
 double log_probability(std::span<const float> row, int32_t id);
 double log_sum_exp(std::span<const float> row);
+/// KL(expected || got) of two rows of logits.
+double kl_divergence(std::span<const float> expected, std::span<const float> got);
 int32_t argmax(std::span<const float> row);
 
 /// Largest absolute difference and where it is; sizes must be equal. NaN counts as infinite.

@@ -23,6 +23,9 @@ constexpr double kLogitTolerance = 2e-4;
 constexpr double kDualBranchTolerance = 1e-4;
 constexpr double kHiddenTolerance = 1e-4;
 constexpr double kLogProbTolerance = 2e-4;
+/// Mean KL divergence from keys and values as f32.
+constexpr double kF16KvTolerance = 5e-6;
+constexpr double kQ8KvTolerance = 1e-3;
 
 struct Case {
   std::string name;    ///< For test names.
@@ -218,6 +221,40 @@ TEST_P(AnyModel, GivesIdenticalBitsForAnyThreadsChunksAndBatch) {
     step({&main}, {19});
     step({&before, &main}, {1, static_cast<size_t>(kLength) - 58});
     EXPECT_TRUE(is_bit_identical(main.logits, reference)) << n_threads << " threads, in a batch";
+  }
+}
+
+TEST_P(AnyModel, GivesIdenticalBitsForAnyThreadsAndChunksWithNarrowKeysAndValues) {
+  for (const KvDtype kv_dtype : {KvDtype::kF16, KvDtype::kQ8}) {
+    std::vector<float> reference;
+    for (const int n_threads : {1, 2}) {
+      GoldenModel model(golden_path(GetParam().path), n_threads, kv_dtype);
+      const std::vector<int32_t> ids = make_prompt(83, model.vocab_size(), 7);
+      for (const size_t chunk : {0, 1, 16}) {
+        const std::vector<float> logits = model.logits(ids, chunk);
+        if (reference.empty()) reference = logits;
+        EXPECT_TRUE(is_bit_identical(logits, reference)) << n_threads << " threads, chunks of " << chunk;
+      }
+    }
+  }
+}
+
+TEST_P(AnyModel, LosesLittleWithNarrowKeysAndValues) {
+  const auto logits_with = [](KvDtype kv_dtype) {
+    GoldenModel model(golden_path(GetParam().path), 1, kv_dtype);
+    return std::make_pair(model.logits(make_prompt(83, model.vocab_size(), 7), 0), model.vocab_size());
+  };
+  const auto [expected, width] = logits_with(KvDtype::kF32);
+  for (const auto& [kv_dtype, tolerance] :
+       {std::pair{KvDtype::kF16, kF16KvTolerance}, std::pair{KvDtype::kQ8, kQ8KvTolerance}}) {
+    const std::vector<float> got = logits_with(kv_dtype).first;
+    double mean = 0;
+    for (size_t begin = 0; begin < got.size(); begin += width) {
+      mean += kl_divergence(std::span(expected).subspan(begin, width), std::span(got).subspan(begin, width));
+    }
+    mean *= static_cast<double>(width) / static_cast<double>(got.size());
+    EXPECT_LE(mean, tolerance) << static_cast<int>(kv_dtype);
+    EXPECT_FALSE(is_bit_identical(got, expected));
   }
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "backend/cpu/attention.h"
 #include "backend/cpu/kv_cache.h"
 #include "backend/cpu/linear.h"
 #include "backend/cpu/rope.h"
@@ -54,12 +55,6 @@ struct Row {
   int64_t logits_row;  // -1: none wanted
 };
 
-// Consecutive rows of one sequence whose queries share an attention call.
-struct RowTile {
-  size_t begin;
-  size_t end;
-};
-
 class CpuRunner final : public Runner {
  public:
   CpuRunner(const ModelSpec& spec, ModelWeights weights, const RunnerOptions& options)
@@ -69,7 +64,8 @@ class CpuRunner final : public Runner {
         source_(weights.source),
         embed_tokens_(weights.embed_tokens),
         final_norm_(std::move(weights.final_norm)),
-        cache_(spec) {
+        cache_(spec, options.kv_dtype == KvDtype::kAuto ? KvDtype::kF16 : options.kv_dtype, kernels_),
+        attention_(spec_, kernels_, pool_, cache_) {
     MOBILELLM_CHECK(weights.layers.size() == spec_.layers.size());
     lm_head_ = Linear({spec_.is_output_tied ? weights.embed_tokens : weights.lm_head, {}}, kernels_);
     int64_t max_cols = spec_.d_model;
@@ -86,9 +82,7 @@ class CpuRunner final : public Runner {
 
   const ModelSpec& spec() const override { return spec_; }
   int page_tokens() const override { return kPageTokens; }
-  size_t kv_bytes_per_token() const override {
-    return static_cast<size_t>(cache_.page_floats()) * sizeof(float) / kPageTokens;
-  }
+  size_t kv_bytes_per_token() const override { return static_cast<size_t>(cache_.page_bytes()) / kPageTokens; }
   void reserve_pages(int n_pages) override { cache_.reserve_pages(n_pages); }
   void copy_page(int from, int to) override { cache_.copy_page(from, to); }
   void set_hidden_observer(HiddenObserver observer) override { observer_ = std::move(observer); }
@@ -150,7 +144,9 @@ class CpuRunner final : public Runner {
       }
     });
     observe(0, n);
-    make_tiles(rows);
+    attention_rows_.clear();
+    for (const Row& row : rows) attention_rows_.push_back({row.pos, row.slice});
+    attention_.plan(attention_rows_);
     for (int i = 0; i < spec_.n_layers(); ++i) {
       block(i, rows);
       observe(i + 1, n);
@@ -197,24 +193,21 @@ class CpuRunner final : public Runner {
     attended_.resize(std::max(attended_.size(), n * q_width));
     multiply({{&layer.q_proj, q_.data()}, {&layer.k_proj, k_.data()}, {&layer.v_proj, v_.data()}}, input, n);
 
-    pool_.run(static_cast<int64_t>(n), [&](int64_t i, int) {
-      const Row& row = rows[static_cast<size_t>(i)];
-      float* q = q_.data() + static_cast<size_t>(i) * q_width;
-      float* k = k_.data() + static_cast<size_t>(i) * kv_width;
-      prepare_heads(layer, row.pos, q, spec.n_heads, layer.q_norm);
-      prepare_heads(layer, row.pos, k, spec.n_kv_heads, layer.k_norm);
-      const float scale = spec.score_scale * query_temperature(spec, row.pos);
-      for (size_t d = 0; d < q_width; ++d) q[d] *= scale;
-      cache_.store(index, row.slice->pages[static_cast<size_t>(row.pos / kPageTokens)],
-                   static_cast<int>(row.pos % kPageTokens), k, v_.data() + static_cast<size_t>(i) * kv_width);
+    const auto groups = attention_.store_groups();
+    pool_.run(static_cast<int64_t>(groups.size()), [&](int64_t group, int) {
+      for (size_t i = groups[static_cast<size_t>(group)].begin; i < groups[static_cast<size_t>(group)].end; ++i) {
+        const Row& row = rows[i];
+        float* q = q_.data() + i * q_width;
+        float* k = k_.data() + i * kv_width;
+        prepare_heads(layer, row.pos, q, spec.n_heads, layer.q_norm);
+        prepare_heads(layer, row.pos, k, spec.n_kv_heads, layer.k_norm);
+        const float scale = spec.score_scale * query_temperature(spec, row.pos);
+        for (size_t d = 0; d < q_width; ++d) q[d] *= scale;
+        cache_.store(index, row.slice->pages[static_cast<size_t>(row.pos / kPageTokens)],
+                     static_cast<int>(row.pos % kPageTokens), k, v_.data() + i * kv_width);
+      }
     });
-
-    const int n_groups = (spec.n_heads / spec.n_kv_heads + kMaxQueries - 1) / kMaxQueries;
-    pool_.run(static_cast<int64_t>(tiles_.size()) * spec.n_kv_heads * n_groups, [&](int64_t task, int) {
-      const int group = static_cast<int>(task % n_groups);
-      const int kv_head = static_cast<int>(task / n_groups % spec.n_kv_heads);
-      attend_tile(index, rows, tiles_[static_cast<size_t>(task / n_groups / spec.n_kv_heads)], kv_head, group);
-    });
+    attention_.run(index, q_.data(), attended_.data());
     multiply({{&layer.o_proj, out}}, attended_.data(), n);
   }
 
@@ -235,48 +228,6 @@ class CpuRunner final : public Runner {
     if (!spec.temperature.is_on) return 1.0F;
     const double steps = std::floor((static_cast<double>(pos) + 1.0) / spec.temperature.floor_scale);
     return static_cast<float>(std::log1p(steps) * spec.temperature.attn_scale + 1.0);
-  }
-
-  // Queries of one tile's rows for (part of) the heads that share a KV head.
-  void attend_tile(int index, std::span<const Row> rows, const RowTile& tile, int kv_head, int group) {
-    const LayerSpec& spec = layers_[static_cast<size_t>(index)].spec;
-    const int heads_per_kv = spec.n_heads / spec.n_kv_heads;
-    const int first_head = kv_head * heads_per_kv + group * kMaxQueries;
-    const int n_heads = std::min(kMaxQueries, heads_per_kv - group * kMaxQueries);
-    const int head_dim = spec.head_dim;
-    const int value_stride = cache_.value_stride(index);
-    const auto q_width = static_cast<size_t>(spec.n_heads) * static_cast<size_t>(head_dim);
-    const size_t rows_per_call = std::max<size_t>(1, static_cast<size_t>(kMaxQueries / n_heads));
-
-    thread_local std::vector<float> queries;
-    thread_local std::vector<float> out;
-    queries.resize(size_t{kMaxQueries} * static_cast<size_t>(head_dim));
-    out.resize(size_t{kMaxQueries} * static_cast<size_t>(value_stride));
-    int64_t first[kMaxQueries];
-    int64_t last[kMaxQueries];
-    for (size_t begin = tile.begin; begin < tile.end; begin += rows_per_call) {
-      const size_t end = std::min(tile.end, begin + rows_per_call);
-      int n_queries = 0;
-      for (size_t i = begin; i < end; ++i) {
-        const float* q = q_.data() + i * q_width + static_cast<size_t>(first_head * head_dim);
-        std::memcpy(queries.data() + static_cast<ptrdiff_t>(n_queries) * head_dim, q,
-                    static_cast<size_t>(n_heads * head_dim) * sizeof(float));
-        for (int head = 0; head < n_heads; ++head, ++n_queries) {
-          first[n_queries] = spec.window.first_visible(rows[i].pos);
-          last[n_queries] = rows[i].pos + 1;
-        }
-      }
-      kernels_.attend({queries.data(), n_queries, head_dim, value_stride, first, last, rows[begin].slice->pages.data(),
-                       cache_.keys(index, kv_head), cache_.values(index, kv_head), cache_.page_floats(), out.data()});
-      int query = 0;
-      for (size_t i = begin; i < end; ++i) {
-        for (int head = 0; head < n_heads; ++head, ++query) {
-          std::memcpy(attended_.data() + i * q_width + static_cast<size_t>((first_head + head) * head_dim),
-                      out.data() + static_cast<ptrdiff_t>(query) * value_stride,
-                      static_cast<size_t>(head_dim) * sizeof(float));
-        }
-      }
-    }
   }
 
   void mlp(const Layer& layer, size_t n, const float* input, float* out) {
@@ -366,18 +317,6 @@ class CpuRunner final : public Runner {
       add_row(x + i * static_cast<size_t>(spec_.d_model), hidden_.data() + i * static_cast<size_t>(spec_.d_model));
   }
 
-  void make_tiles(std::span<const Row> rows) {
-    tiles_.clear();
-    constexpr size_t kTileRows = 16;
-    for (size_t i = 0; i < rows.size(); ++i) {
-      if (!tiles_.empty() && rows[i].slice == rows[tiles_.back().begin].slice && i - tiles_.back().begin < kTileRows) {
-        tiles_.back().end = i + 1;
-      } else {
-        tiles_.push_back({i, i + 1});
-      }
-    }
-  }
-
   void observe(int index, size_t n) {
     if (observer_) observer_(index, std::span(hidden_.data(), n * static_cast<size_t>(spec_.d_model)));
   }
@@ -391,11 +330,12 @@ class CpuRunner final : public Runner {
   std::vector<float> final_norm_;
   std::vector<Layer> layers_;
   KvCache cache_;
+  Attention attention_;
   std::vector<RopeCache> rope_;
   HiddenObserver observer_;
 
   std::vector<Row> rows_;
-  std::vector<RowTile> tiles_;
+  std::vector<AttentionRow> attention_rows_;
   std::vector<std::vector<float>> scratch_;  // per worker
   std::vector<float> hidden_, normed_, branch_, q_, k_, v_, attended_, gate_, up_, plain_, plain_out_;
 };

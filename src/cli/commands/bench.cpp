@@ -15,6 +15,7 @@
 #include "base/topology.h"
 #include "cli/args.h"
 #include "cli/commands/commands.h"
+#include "cli/kv_flag.h"
 #include "cli/terminal.h"
 #include "measure/process_usage.h"
 #include "measure/report.h"
@@ -34,6 +35,7 @@ struct BenchFlags {
   std::string shape;
   std::string format = "q4_0";
   std::string head_format;
+  std::string kv;
   std::string prompt_tokens, gen_tokens, depth = "0", batch = "1";
   int64_t shared_prompt = 512;
   int64_t repeat = 5;
@@ -51,6 +53,7 @@ void declare(Args& args, BenchFlags& flags) {
             "how they are stored: f32, bf16, q8_0, q4_0, affine4g64 ... (default: q4_0)");
   args.text("--head-format", "F", flags.head_format, "the same of the embedding table and head (default: as --format)");
   args.integer("--seed", "N", flags.seed, 0, std::numeric_limits<int64_t>::max(), "of the random weights and tokens");
+  declare_kv(args, flags.kv);
   args.section("tests");
   args.text("--prompt-tokens,-p", "LIST", flags.prompt_tokens, "prefill lengths, such as 512,4096; 0 = none");
   args.text("--gen-tokens,-n", "LIST", flags.gen_tokens, "decode lengths, such as 64; 0 = none");
@@ -228,6 +231,7 @@ int run_bench(int argc, const char* const* argv) {
     args.fail_usage("--json, --jsonl and --csv exclude each other");
   }
   const std::vector<SweepTest> tests = make_tests(flags, args);
+  const KvDtype kv_dtype = parse_kv(args, flags.kv);
 
   BenchSubject subject;
   subject.n_threads = flags.threads > 0 ? static_cast<int>(flags.threads) : usable_cores();
@@ -251,6 +255,7 @@ int run_bench(int argc, const char* const* argv) {
 
   RunnerOptions options;
   options.n_threads = subject.n_threads;
+  options.kv_dtype = kv_dtype;
   const std::unique_ptr<Runner> runner = create_runner("cpu", model.spec, std::move(model.weights), options);
   subject.load_s = seconds(load_start);
   run_first_prompt(*runner);

@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "cli/args.h"
 #include "cli/commands/commands.h"
+#include "cli/kv_flag.h"
 #include "cli/line_reader.h"
 #include "cli/terminal.h"
 #include "pipeline/pipeline.h"
@@ -37,6 +38,7 @@ struct GenerateFlags {
   std::vector<std::string> stop, extra_eos_tokens;
   int64_t thinking_budget = -1;
   std::string loop_guard = "auto";
+  std::string kv;
   int64_t threads = 0;
   int64_t context = 0;
   bool final_only = false;
@@ -92,6 +94,7 @@ void declare(Args& args, GenerateFlags& flags) {
 
   args.section("machine and output");
   args.integer("--threads,-t", "N", flags.threads, 0, 1024, "threads; 0 = every usable core (default)");
+  declare_kv(args, flags.kv);
   args.integer("--ctx,--ctx-size,--max-kv-size,-c", "N", flags.context, 0, int64_t{1} << 40,
                "context in tokens; 0 = the model's (default)");
   args.integer("--logprobs", "N", flags.logprobs, 0, kMaxLogprobs,
@@ -293,11 +296,12 @@ void print_logprobs(const GenerateResult& result, const Tokenizer& tokenizer) {
   }
 }
 
-std::unique_ptr<TextModel> load(const GenerateFlags& flags) {
+std::unique_ptr<TextModel> load(const GenerateFlags& flags, KvDtype kv_dtype) {
   if (flags.verbose) print_status("Loading model and tokenizer...\n");
   ProgressBar bar("loading");
   TextModelOptions options;
   options.n_threads = static_cast<int>(flags.threads);
+  options.kv_dtype = kv_dtype;
   options.context = flags.context;
   options.on_progress = [&bar](double fraction) {
     bar.update(fraction);
@@ -331,9 +335,10 @@ int run_generate(int argc, const char* const* argv) {
   std::string prompt_text = read_prompt(flags, args);
   // Misuse is told before the model is loaded.
   parse_loop_guard(flags.loop_guard, args);
+  const KvDtype kv_dtype = parse_kv(args, flags.kv);
   parse_template_args(flags, args);
 
-  const std::unique_ptr<TextModel> model = load(flags);
+  const std::unique_ptr<TextModel> model = load(flags, kv_dtype);
   const GenerateRequest request = make_request(flags, args, std::move(prompt_text), *model);
   const Prompt prompt = model->build_prompt(request);
   if (!prompt.used_template && (flags.system || flags.final_only)) {

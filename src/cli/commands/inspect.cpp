@@ -16,7 +16,7 @@ namespace mobilellm::cli {
 namespace {
 
 constexpr size_t kMaxProblemLines = 8;
-constexpr int kKvBytesPerValue = 4;  // The CPU backend keeps keys and values as f32.
+constexpr int kKvBytesPerValue = 2;  // The CPU backend keeps keys and values as f16 unless told otherwise.
 
 struct InspectFlags {
   std::string model_path = ".";

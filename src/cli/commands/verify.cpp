@@ -353,6 +353,7 @@ int run_verify(int argc, const char* const* argv) {
   ProgressBar bar("loading");
   RunnerOptions options;
   options.n_threads = static_cast<int>(flags.threads);
+  options.kv_dtype = KvDtype::kF32;
   options.on_progress = [&bar](double fraction) {
     bar.update(fraction);
     return true;

@@ -48,6 +48,18 @@ struct Vec16 {
     _mm256_storeu_ps(p, lo);
     _mm256_storeu_ps(p + 8, hi);
   }
+  void store_f16(void* p) const {
+    constexpr int kMode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_cvtps_ph(lo, kMode));
+    _mm_storeu_si128(static_cast<__m128i*>(p) + 1, _mm256_cvtps_ph(hi, kMode));
+  }
+  void store_i8(void* p) const {
+    // Packing works within halves, so the quarters come out as 0 2 1 3.
+    const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(lo), _mm256_cvtps_epi32(hi));
+    const __m256i ordered = _mm256_permute4x64_epi64(words, 0xD8);
+    _mm_storeu_si128(static_cast<__m128i*>(p),
+                     _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
+  }
   void store_partial(float* p, int n) const {
     _mm256_maskstore_ps(p, mask(n), lo);
     if (n > 8) _mm256_maskstore_ps(p + 8, mask(n - 8), hi);

@@ -33,6 +33,14 @@ struct Vec16 {
     high.v = _mm512_cvtepi32_ps(_mm512_srli_epi32(bytes, 4));
   }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
+  // Rounds to nearest even.
+  void store_f16(void* p) const {
+    _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  // Integral numbers in [-128, 127].
+  void store_i8(void* p) const {
+    _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+  }
   void store_partial(float* p, int n) const { _mm512_mask_storeu_ps(p, mask(n), v); }
 
   friend Vec16 operator+(Vec16 a, Vec16 b) { return {_mm512_add_ps(a.v, b.v)}; }

@@ -56,6 +56,14 @@ struct Vec16 {
     high = make([&](int i) { return static_cast<float>(q[i] >> 4); });
   }
   void store(float* p) const { store_partial(p, 16); }
+  void store_f16(void* p) const {
+    uint16_t h[16];
+    for (int i = 0; i < 16; ++i) h[i] = mobilellm::float_to_fp16(v[i]);
+    std::memcpy(p, h, sizeof(h));
+  }
+  void store_i8(void* p) const {
+    for (int i = 0; i < 16; ++i) static_cast<int8_t*>(p)[i] = static_cast<int8_t>(v[i]);
+  }
   void store_partial(float* p, int n) const {
     for (int i = 0; i < n; ++i) p[i] = v[i];
   }

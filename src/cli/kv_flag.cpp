@@ -1,0 +1,20 @@
+// Names of the storage types of keys and values.
+#include "cli/kv_flag.h"
+
+#include <fmt/core.h>
+
+namespace mobilellm::cli {
+
+void declare_kv(Args& args, std::string& target) {
+  args.text("--kv", "TYPE", target, "keys and values as f32, f16 or q8 (default: f16)");
+}
+
+KvDtype parse_kv(const Args& args, const std::string& name) {
+  if (name.empty()) return KvDtype::kAuto;
+  if (name == "f32") return KvDtype::kF32;
+  if (name == "f16") return KvDtype::kF16;
+  if (name == "q8") return KvDtype::kQ8;
+  args.fail_usage(fmt::format("--kv: got {}, expected f32, f16 or q8", name));
+}
+
+}  // namespace mobilellm::cli

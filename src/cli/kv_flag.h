@@ -1,0 +1,15 @@
+/// The flag --kv: how keys and values are stored.
+#pragma once
+
+#include <string>
+
+#include "backend/backend.h"
+#include "cli/args.h"
+
+namespace mobilellm::cli {
+
+void declare_kv(Args& args, std::string& target);
+/// "" is the default; throws kInvalidArgument for unknown names.
+KvDtype parse_kv(const Args& args, const std::string& name);
+
+}  // namespace mobilellm::cli
