@@ -2,7 +2,13 @@
 //
 // A row is a little-endian bit stream: value k occupies bits k * bits to k * bits + bits - 1, bit 0 being the lowest of
 // byte 0. So 8 values lie in `bits` bytes for every width, and a group (32, 64 or 128 values) begins at a whole byte.
+//
+// Encoding gives the bytes of mx.quantize: the edge of larger magnitude is stored exactly as the bias, and the scale is
+// adjusted so that zero lies on the grid.
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <limits>
 
 #include "codec/families.h"
 #include "tensor/float_convert.h"
@@ -127,6 +133,141 @@ DecodeGroups select(int bits, int group_size, DType scale_dtype) {
   }
 }
 
+// The inverse of unpack().
+template <int bits>
+void pack(const uint8_t* values, int n, uint8_t* out) {
+  if constexpr (bits == 8) {
+    std::memcpy(out, values, static_cast<size_t>(n));
+  } else if constexpr (bits == 4) {
+    for (int i = 0; i < n / 2; ++i) {
+      out[i] = static_cast<uint8_t>(values[2 * i] | (values[2 * i + 1] << 4));
+    }
+  } else {
+    // 8 bytes of `bits` bits in one word, moved together by doubling the fields three times.
+    constexpr uint64_t kPart3 = (uint64_t{1} << bits) - 1;
+    constexpr uint64_t kEven3 = kPart3 * 0x0001000100010001U;
+    constexpr uint64_t kPart2 = (uint64_t{1} << (2 * bits)) - 1;
+    constexpr uint64_t kEven2 = kPart2 | (kPart2 << 32);
+    constexpr uint64_t kPart1 = (uint64_t{1} << (4 * bits)) - 1;
+    for (int i = 0; i < n / 8; ++i) {
+      uint64_t word = load_le<uint64_t>(values + 8 * i);
+      word = (word & kEven3) | ((word >> (8 - bits)) & (kEven3 << bits));
+      word = (word & kEven2) | ((word >> (16 - 2 * bits)) & (kEven2 << (2 * bits)));
+      word = (word & kPart1) | ((word >> (32 - 4 * bits)) & (kPart1 << (4 * bits)));
+      std::memcpy(out + i * bits, &word, bits);
+    }
+  }
+}
+
+struct Range {
+  float min;
+  float max;
+};
+
+// In lanes, so that the compiler makes vectors of it.
+template <int group>
+Range find_range(const float* values) {
+  constexpr int kLanes = 16;
+  float low[kLanes];
+  float high[kLanes];
+  for (int k = 0; k < kLanes; ++k) low[k] = high[k] = values[k];
+  for (int i = kLanes; i < group; i += kLanes) {
+    for (int k = 0; k < kLanes; ++k) {
+      const float value = values[i + k];
+      low[k] = value < low[k] ? value : low[k];
+      high[k] = value > high[k] ? value : high[k];
+    }
+  }
+  return {*std::min_element(low, low + kLanes), *std::max_element(high, high + kLanes)};
+}
+
+// Half to even for |x| < 2^22, without a call.
+float round_small(float x) {
+  constexpr float kShift = 12582912.0F;  // 1.5 * 2^23: its unit is 1.
+  return (x + kShift) - kShift;
+}
+
+struct Grid {
+  float scale;
+  float bias;
+};
+
+// The grid of mx.quantize for 2^bits levels.
+template <int bits>
+Grid choose_grid(Range range) {
+  constexpr auto kTop = static_cast<float>((1 << bits) - 1);
+  constexpr float kMinScale = 1e-7F;
+  const bool is_min_edge = std::fabs(range.min) > std::fabs(range.max);
+  float scale = std::max((range.max - range.min) / kTop, kMinScale);
+  if (!is_min_edge) scale = -scale;
+  const float edge = is_min_edge ? range.min : range.max;
+  const float level = std::nearbyint(edge / scale);
+  if (level == 0.0F) return {scale, 0.0F};
+  return {edge / level, edge};
+}
+
+void store_scale(DType dtype, float value, uint8_t* out, int64_t index) {
+  if (dtype == DType::kF32) {
+    std::memcpy(out + 4 * index, &value, 4);
+  } else {
+    const uint16_t bits = dtype == DType::kF16 ? float_to_fp16(value) : float_to_bf16(value);
+    std::memcpy(out + 2 * index, &bits, 2);
+  }
+}
+
+// Codes come from the unrounded scale and bias, as in MLX, also when these are stored in 16 bits.
+template <int bits, int group>
+void encode_groups(const EncodeArgs& args) {
+  constexpr float kTop = static_cast<float>((1 << bits) - 1);
+  const int64_t n_groups = args.n_rows * (args.format.cols / group);
+  const DType scale_dtype = args.format.scale_dtype;
+  alignas(64) uint8_t codes[group];
+  for (int64_t g = 0; g < n_groups; ++g) {
+    const float* values = args.values + g * group;
+    const Grid grid = choose_grid<bits>(find_range<group>(values));
+    for (int i = 0; i < group; ++i) {
+      float code = round_small((values[i] - grid.bias) / grid.scale);
+      code = code > 0.0F ? code : 0.0F;
+      code = code < kTop ? code : kTop;
+      codes[i] = static_cast<uint8_t>(static_cast<int32_t>(code));
+    }
+    pack<bits>(codes, group, args.data + g * (group * bits / 8));
+    store_scale(scale_dtype, grid.scale, args.scales, g);
+    store_scale(scale_dtype, grid.bias, args.biases, g);
+  }
+}
+
+using EncodeGroups = void (*)(const EncodeArgs&);
+
+template <int bits>
+EncodeGroups select_encode_group(int group_size) {
+  switch (group_size) {
+    case 32:
+      return encode_groups<bits, 32>;
+    case 64:
+      return encode_groups<bits, 64>;
+    default:
+      return encode_groups<bits, 128>;
+  }
+}
+
+EncodeGroups select_encode(int bits, int group_size) {
+  switch (bits) {
+    case 2:
+      return select_encode_group<2>(group_size);
+    case 3:
+      return select_encode_group<3>(group_size);
+    case 4:
+      return select_encode_group<4>(group_size);
+    case 5:
+      return select_encode_group<5>(group_size);
+    case 6:
+      return select_encode_group<6>(group_size);
+    default:
+      return select_encode_group<8>(group_size);
+  }
+}
+
 class AffineCodec final : public Codec {
  public:
   const char* name() const override { return "affine"; }
@@ -139,6 +280,14 @@ class AffineCodec final : public Codec {
     decode(byte_pointer(matrix.data) + row_begin * (matrix.cols * matrix.bits / 8),
            byte_pointer(matrix.scales) + first * scale_bytes, byte_pointer(matrix.biases) + first * scale_bytes,
            (row_end - row_begin) * row_groups, out);
+  }
+  void encode_rows(const EncodeArgs& args) const override {
+    select_encode(args.format.bits, args.format.group_size)(args);
+  }
+  float max_magnitude(const StoredMatrix& format) const override {
+    if (format.scale_dtype == DType::kF16) return kMaxFp16;
+    // The range of a group must be finite, and its ends must not round up to infinity.
+    return std::numeric_limits<float>::max() / 4;
   }
 };
 

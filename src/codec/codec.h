@@ -32,6 +32,17 @@ struct StoredMatrix {
   std::string name;                   ///< Of the weight tensor.
 };
 
+/// Rows to encode: what encode_rows() (codec/encode.h) hands to a codec after its checks.
+struct EncodeArgs {
+  const StoredMatrix& format;  ///< cols, bits, group_size and scale_dtype count; its spans do not.
+  int64_t n_rows;
+  const float* values;      ///< [n_rows, cols], finite, magnitudes at most max_magnitude().
+  const float* importance;  ///< [cols], finite, >= 0: how much a squared error in each column costs; or null.
+  uint8_t* data;            ///< Row 0 of each part; scales and biases are null when the format has none.
+  uint8_t* scales;
+  uint8_t* biases;
+};
+
 /// Stateless; one object per format, alive for the whole program.
 class Codec {
  public:
@@ -43,6 +54,11 @@ class Codec {
   /// Writes rows [row_begin, row_end) as floats to out [row_end - row_begin, cols], computed in float32 in the format's
   /// own order. Any thread; allocates nothing. Scales that are NaN or infinite give what the arithmetic gives.
   virtual void decode_rows(const StoredMatrix& matrix, int64_t row_begin, int64_t row_end, float* out) const = 0;
+  /// Writes the rows in the stored format, each row from its own values alone. Any thread; allocates nothing.
+  /// Formats without a search (scalars, packed groups, q8_0, mxfp4) ignore `importance`.
+  virtual void encode_rows(const EncodeArgs& args) const = 0;
+  /// Largest magnitude of a value that encode_rows() takes: beyond it a stored scale would be infinite.
+  virtual float max_magnitude(const StoredMatrix& format) const = 0;
 
  protected:
   Codec() = default;

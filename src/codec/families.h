@@ -27,13 +27,17 @@ inline T load_le(const uint8_t* source) {
   return value;
 }
 
+/// Largest finite fp16: what fp16 scales and minima can hold.
+inline constexpr float kMaxFp16 = 65504.0F;
+
 inline const uint8_t* byte_pointer(std::span<const std::byte> bytes) {
   return reinterpret_cast<const uint8_t*>(bytes.data());
 }
 
-/// Codec of a GGUF block type. `Block` has kName, kDType and `static void decode(const uint8_t* block, float* out)`,
-/// which writes the values of one block. Rows are whole blocks without padding, so a range of rows is one run of
-/// blocks.
+/// Codec of a GGUF block type. `Block` has kName, kValues, kBytes, kMaxMagnitude, and works on the values of one block:
+///   static void decode(const uint8_t* block, float* out);
+///   static void encode(const float* values, const float* importance, uint8_t* block);  // importance may be null
+/// Rows are whole blocks without padding, so a range of rows is one run of blocks.
 template <typename Block>
 class BlockCodec final : public Codec {
  public:
@@ -49,6 +53,19 @@ class BlockCodec final : public Codec {
       out += Block::kValues;
     }
   }
+  void encode_rows(const EncodeArgs& args) const override {
+    const int64_t row_blocks = args.format.cols / Block::kValues;
+    const float* values = args.values;
+    uint8_t* block = args.data;
+    for (int64_t row = 0; row < args.n_rows; ++row) {
+      for (int64_t i = 0; i < row_blocks; ++i) {
+        Block::encode(values, args.importance == nullptr ? nullptr : args.importance + i * Block::kValues, block);
+        block += Block::kBytes;
+        values += Block::kValues;
+      }
+    }
+  }
+  float max_magnitude(const StoredMatrix& /*format*/) const override { return Block::kMaxMagnitude; }
 };
 
 }  // namespace mobilellm

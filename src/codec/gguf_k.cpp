@@ -10,16 +10,21 @@
 //   Q6_K:   ql[128] qh[64] scales[16] d        -32..31  d * scale * q                                16
 //   IQ4_XS: d scales_h[2] scales_l[4] qs[128]  table    d * (scale - 32) * table[q]                  32
 //   IQ4_NL: d qs[16]                           table    d * table[q]                                 32 (the block)
-// Each decoder first unpacks the bits to bytes and then scales them: both loops vectorise.
+// Each decoder first unpacks the bits to bytes and then scales them: both loops vectorise. Encoders pack what
+// super_block.h chooses.
+#include <algorithm>
 #include <array>
 
+#include "codec/affine_fit.h"
+#include "codec/block_search.h"
 #include "codec/families.h"
+#include "codec/super_block.h"
 #include "tensor/float_convert.h"
 
 namespace mobilellm {
 namespace {
 
-constexpr int64_t kSuperBlock = 256;
+constexpr int64_t kSuperBlock = kSuperBlockValues;
 
 float load_fp16(const uint8_t* source) { return fp16_to_float(load_le<uint16_t>(source)); }
 
@@ -74,10 +79,67 @@ void scale_k4(const uint8_t* values, const uint8_t* packed_scales, float d, floa
   }
 }
 
+void store_fp16(float value, uint8_t* out) {
+  const uint16_t bits = float_to_fp16(value);
+  std::memcpy(out, &bits, sizeof(bits));
+}
+
+SuperBlock choose(const SuperBlockShape& shape, const float* x, const float* importance) {
+  SuperBlock chosen;
+  if (importance == nullptr) {
+    choose_super_block(shape, x, chosen);
+  } else {
+    choose_super_block(shape, x, importance, chosen);
+  }
+  return chosen;
+}
+
+// The inverses of the functions above; only the low bits of each value count.
+void pack_2_bits(const uint8_t* values, uint8_t* qs) {
+  for (int half = 0; half < 2; ++half) {
+    for (int i = 0; i < 32; ++i) {
+      unsigned byte = 0;
+      for (int s = 0; s < 4; ++s) byte |= (values[128 * half + 32 * s + i] & 3U) << (2 * s);
+      qs[32 * half + i] = static_cast<uint8_t>(byte);
+    }
+  }
+}
+
+void pack_nibbles(const uint8_t* values, uint8_t* qs) {
+  for (int k = 0; k < 4; ++k) {
+    for (int i = 0; i < 32; ++i) {
+      qs[32 * k + i] = static_cast<uint8_t>((values[64 * k + i] & 15U) | (values[64 * k + 32 + i] << 4));
+    }
+  }
+}
+
+// Bit k of out[i] is bit `bit` of value 32 k + i.
+void pack_high_bits(const uint8_t* values, int bit, uint8_t* out) {
+  for (int i = 0; i < 32; ++i) {
+    unsigned byte = 0;
+    for (int k = 0; k < 8; ++k) byte |= ((values[32 * k + i] >> bit) & 1U) << k;
+    out[i] = static_cast<uint8_t>(byte);
+  }
+}
+
+void pack_k4(const SuperBlock& chosen, uint8_t* block) {
+  store_fp16(chosen.d, block);
+  store_fp16(chosen.dmin, block + 2);
+  uint8_t* packed = block + 4;
+  for (int i = 0; i < 4; ++i) {
+    const auto high_scale = static_cast<unsigned>(chosen.scales[i + 4]);
+    const auto high_min = static_cast<unsigned>(chosen.mins[i + 4]);
+    packed[i] = static_cast<uint8_t>(static_cast<unsigned>(chosen.scales[i]) | ((high_scale >> 4) << 6));
+    packed[i + 4] = static_cast<uint8_t>(static_cast<unsigned>(chosen.mins[i]) | ((high_min >> 4) << 6));
+    packed[i + 8] = static_cast<uint8_t>((high_scale & 15U) | ((high_min & 15U) << 4));
+  }
+}
+
 struct Q2_K {
   static constexpr const char* kName = "q2_k";
   static constexpr int64_t kValues = kSuperBlock;
   static constexpr int64_t kBytes = 84;
+  static constexpr float kMaxMagnitude = kMaxFp16;
   static void decode(const uint8_t* block, float* out) {
     alignas(64) uint8_t values[kValues];
     unpack_2_bits(block + 16, values);
@@ -88,12 +150,20 @@ struct Q2_K {
                              dmin * static_cast<float>(block[s] >> 4), out + 16 * s);
     }
   }
+  static void encode(const float* x, const float* importance, uint8_t* block) {
+    const SuperBlock chosen = choose(kShapeQ2K, x, importance);
+    for (int s = 0; s < 16; ++s) block[s] = static_cast<uint8_t>(chosen.scales[s] | (chosen.mins[s] << 4));
+    pack_2_bits(chosen.codes, block + 16);
+    store_fp16(chosen.d, block + 80);
+    store_fp16(chosen.dmin, block + 82);
+  }
 };
 
 struct Q3_K {
   static constexpr const char* kName = "q3_k";
   static constexpr int64_t kValues = kSuperBlock;
   static constexpr int64_t kBytes = 110;
+  static constexpr float kMaxMagnitude = kMaxFp16;
   static void decode(const uint8_t* block, float* out) {
     alignas(64) uint8_t values[kValues];
     alignas(64) int8_t centered[kValues];
@@ -115,16 +185,39 @@ struct Q3_K {
       scale_signed<16>(centered + 16 * s, d * static_cast<float>(scale), out + 16 * s);
     }
   }
+  static void encode(const float* x, const float* importance, uint8_t* block) {
+    const SuperBlock chosen = choose(kShapeQ3K, x, importance);
+    pack_high_bits(chosen.codes, 2, block);
+    pack_2_bits(chosen.codes, block + 32);
+    uint8_t* packed = block + 96;
+    // A super-block of zeros has scales of zero bits, as ggml writes them.
+    const bool is_zero =
+        chosen.d == 0.0F && std::all_of(chosen.scales, chosen.scales + 16, [](int v) { return v == 0; });
+    const int center = is_zero ? 0 : 32;
+    std::memset(packed, 0, 12);
+    for (int s = 0; s < 16; ++s) {
+      const auto scale = static_cast<unsigned>(chosen.scales[s] + center);
+      packed[s % 8] = static_cast<uint8_t>(packed[s % 8] | ((scale & 15U) << (4 * (s / 8))));
+      packed[8 + s % 4] = static_cast<uint8_t>(packed[8 + s % 4] | ((scale >> 4) << (2 * (s / 4))));
+    }
+    store_fp16(chosen.d, block + 108);
+  }
 };
 
 struct Q4_K {
   static constexpr const char* kName = "q4_k";
   static constexpr int64_t kValues = kSuperBlock;
   static constexpr int64_t kBytes = 144;
+  static constexpr float kMaxMagnitude = kMaxFp16;
   static void decode(const uint8_t* block, float* out) {
     alignas(64) uint8_t values[kValues];
     unpack_nibbles(block + 16, values);
     scale_k4(values, block + 4, load_fp16(block), load_fp16(block + 2), out);
+  }
+  static void encode(const float* x, const float* importance, uint8_t* block) {
+    const SuperBlock chosen = choose(kShapeQ4K, x, importance);
+    pack_k4(chosen, block);
+    pack_nibbles(chosen.codes, block + 16);
   }
 };
 
@@ -132,6 +225,7 @@ struct Q5_K {
   static constexpr const char* kName = "q5_k";
   static constexpr int64_t kValues = kSuperBlock;
   static constexpr int64_t kBytes = 176;
+  static constexpr float kMaxMagnitude = kMaxFp16;
   static void decode(const uint8_t* block, float* out) {
     alignas(64) uint8_t values[kValues];
     unpack_nibbles(block + 48, values);
@@ -144,12 +238,19 @@ struct Q5_K {
     }
     scale_k4(values, block + 4, load_fp16(block), load_fp16(block + 2), out);
   }
+  static void encode(const float* x, const float* importance, uint8_t* block) {
+    const SuperBlock chosen = choose(kShapeQ5K, x, importance);
+    pack_k4(chosen, block);
+    pack_high_bits(chosen.codes, 4, block + 16);
+    pack_nibbles(chosen.codes, block + 48);
+  }
 };
 
 struct Q6_K {
   static constexpr const char* kName = "q6_k";
   static constexpr int64_t kValues = kSuperBlock;
   static constexpr int64_t kBytes = 210;
+  static constexpr float kMaxMagnitude = kMaxFp16;
   static void decode(const uint8_t* block, float* out) {
     alignas(64) int8_t values[kValues];
     for (int half = 0; half < 2; ++half) {
@@ -169,11 +270,30 @@ struct Q6_K {
       scale_signed<16>(values + 16 * s, d * scale, out + 16 * s);
     }
   }
+  static void encode(const float* x, const float* importance, uint8_t* block) {
+    const SuperBlock chosen = choose(kShapeQ6K, x, importance);
+    for (int half = 0; half < 2; ++half) {
+      const uint8_t* v = chosen.codes + 128 * half;
+      uint8_t* ql = block + 64 * half;
+      uint8_t* qh = block + 128 + 32 * half;
+      for (int i = 0; i < 32; ++i) {
+        ql[i] = static_cast<uint8_t>((v[i] & 15U) | (v[i + 64] << 4));
+        ql[i + 32] = static_cast<uint8_t>((v[i + 32] & 15U) | (v[i + 96] << 4));
+        qh[i] = static_cast<uint8_t>((v[i] >> 4) | ((v[i + 32] >> 4) << 2) | ((v[i + 64] >> 4) << 4) |
+                                     ((v[i + 96] >> 4) << 6));
+      }
+    }
+    for (int s = 0; s < 16; ++s) block[192 + s] = static_cast<uint8_t>(static_cast<int8_t>(chosen.scales[s]));
+    store_fp16(chosen.d, block + 208);
+  }
 };
 
-// The 16 levels of the non-linear 4-bit types.
-constexpr float kLevels[16] = {-127.0F, -104.0F, -83.0F, -65.0F, -49.0F, -35.0F, -22.0F, -10.0F,
-                               1.0F,    13.0F,   25.0F,  38.0F,  53.0F,  69.0F,  89.0F,  113.0F};
+constexpr std::array<float, 16> make_levels() {
+  std::array<float, 16> levels{};
+  for (size_t i = 0; i < levels.size(); ++i) levels[i] = kNonlinearLevels[i];
+  return levels;
+}
+constexpr std::array<float, 16> kLevels = make_levels();
 
 // 32 values: 0..15 in the low nibbles of 16 bytes, 16..31 in the high ones.
 void decode_levels(const uint8_t* qs, float d, float* out) {
@@ -183,17 +303,40 @@ void decode_levels(const uint8_t* qs, float d, float* out) {
   }
 }
 
+void pack_levels(const uint8_t* codes, uint8_t* qs) {
+  for (int i = 0; i < 16; ++i) qs[i] = static_cast<uint8_t>(codes[i] | (codes[i + 16] << 4));
+}
+
+void encode_levels(const float* x, float inverse, uint8_t* qs) {
+  uint8_t codes[32];
+  for (int i = 0; i < 32; ++i) codes[i] = static_cast<uint8_t>(nearest_level(inverse * x[i]));
+  pack_levels(codes, qs);
+}
+
 struct IQ4_NL {
   static constexpr const char* kName = "iq4_nl";
   static constexpr int64_t kValues = 32;
   static constexpr int64_t kBytes = 18;
+  static constexpr float kMaxMagnitude = kMaxFp16;
   static void decode(const uint8_t* block, float* out) { decode_levels(block + 2, load_fp16(block), out); }
+  static void encode(const float* x, const float* importance, uint8_t* block) {
+    float weights[kValues];
+    if (importance == nullptr) {
+      for (int i = 0; i < kValues; ++i) weights[i] = x[i] * x[i];
+    } else {
+      make_fit_weights(importance, kValues, weights);
+    }
+    const float scale = fit_levels(x, weights, kValues);
+    store_fp16(scale, block);
+    encode_levels(x, scale != 0.0F ? 1.0F / scale : 0.0F, block + 2);
+  }
 };
 
 struct IQ4_XS {
   static constexpr const char* kName = "iq4_xs";
   static constexpr int64_t kValues = kSuperBlock;
   static constexpr int64_t kBytes = 136;
+  static constexpr float kMaxMagnitude = kMaxFp16;
   static void decode(const uint8_t* block, float* out) {
     const float d = load_fp16(block);
     const unsigned scales_h = load_le<uint16_t>(block + 2);
@@ -203,6 +346,20 @@ struct IQ4_XS {
       const int scale = static_cast<int>(low | (high << 4)) - 32;
       decode_levels(block + 8 + 16 * s, d * static_cast<float>(scale), out + 32 * s);
     }
+  }
+  static void encode(const float* x, const float* importance, uint8_t* block) {
+    const SuperBlock chosen = choose(kShapeIQ4XS, x, importance);
+    store_fp16(chosen.d, block);
+    unsigned scales_h = 0;
+    for (int s = 0; s < 8; s += 2) {
+      const auto even = static_cast<unsigned>(chosen.scales[s] + 32);
+      const auto odd = static_cast<unsigned>(chosen.scales[s + 1] + 32);
+      block[4 + s / 2] = static_cast<uint8_t>((even & 15U) | ((odd & 15U) << 4));
+      scales_h |= ((even >> 4) << (2 * s)) | ((odd >> 4) << (2 * s + 2));
+    }
+    const auto stored = static_cast<uint16_t>(scales_h);
+    std::memcpy(block + 2, &stored, sizeof(stored));
+    for (int s = 0; s < 8; ++s) pack_levels(chosen.codes + 32 * s, block + 8 + 16 * s);
   }
 };
 

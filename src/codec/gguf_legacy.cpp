@@ -5,8 +5,16 @@
 //   Q4_0: d qs[16]          (q - 8) * d        Q4_1: d m qs[16]          q * d + m
 //   Q5_0: d qh[4] qs[16]    (q - 16) * d       Q5_1: d m qh[4] qs[16]    q * d + m
 //   Q8_0: d qs[32]          q * d, q signed
+//
+// Without importances the encoders round as ggml's reference does, to the same bytes; with them the scale and minimum
+// are fitted.
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <limits>
 
+#include "codec/affine_fit.h"
+#include "codec/block_search.h"
 #include "codec/families.h"
 #include "tensor/float_convert.h"
 
@@ -44,14 +52,131 @@ void scale_and_add(const uint8_t* values, float d, float m, float* out) {
 
 float load_fp16(const uint8_t* source) { return fp16_to_float(load_le<uint16_t>(source)); }
 
+void store_fp16(float value, uint8_t* out) {
+  const uint16_t bits = float_to_fp16(value);
+  std::memcpy(out, &bits, sizeof(bits));
+}
+
+// The inverse of unpack_nibbles(); only the low four bits of each value count.
+void pack_nibbles(const uint8_t* values, uint8_t* qs) {
+  for (int i = 0; i < kHalf; ++i) qs[i] = static_cast<uint8_t>((values[i] & 15U) | (values[i + kHalf] << 4));
+}
+
+void pack_fifth_bits(const uint8_t* values, uint8_t* qh) {
+  uint32_t word = 0;
+  for (int i = 0; i < 2 * kHalf; ++i) word |= static_cast<uint32_t>((values[i] >> 4) & 1U) << i;
+  std::memcpy(qh, &word, sizeof(word));
+}
+
+struct Range {
+  float min;
+  float max;
+};
+
+// In lanes, so that the compiler makes vectors of it.
+Range find_range(const float* x) {
+  float low[kHalf];
+  float high[kHalf];
+  for (int k = 0; k < kHalf; ++k) {
+    low[k] = x[k + kHalf] < x[k] ? x[k + kHalf] : x[k];
+    high[k] = x[k + kHalf] > x[k] ? x[k + kHalf] : x[k];
+  }
+  for (int step = kHalf / 2; step > 0; step /= 2) {
+    for (int k = 0; k < step; ++k) {
+      low[k] = low[k + step] < low[k] ? low[k + step] : low[k];
+      high[k] = high[k + step] > high[k] ? high[k + step] : high[k];
+    }
+  }
+  return {low[0], high[0]};
+}
+
+// find_extreme() by way of the range: only a tie needs to look at the order.
+float extreme_of(const float* x, Range range) {
+  if (-range.min > range.max) return range.min;
+  if (range.max > -range.min) return range.max;
+  return find_extreme(x, 2 * kHalf);
+}
+
+// 1 / d, and 0 for what is too small to divide by.
+float invert(float d) { return std::fabs(d) < std::numeric_limits<float>::min() ? 0.0F : 1.0F / d; }
+
+// q + levels in [0, 2 levels - 1] of x ~ d * q, the extreme value at q = -levels. Returns d.
+float round_symmetric(const float* x, int levels, uint8_t* values) {
+  const float d = extreme_of(x, find_range(x)) / static_cast<float>(-levels);
+  const float inverse = invert(d);
+  const int top = 2 * levels - 1;
+  for (int i = 0; i < 2 * kHalf; ++i) {
+    const int value = static_cast<int>(x[i] * inverse + (static_cast<float>(levels) + 0.5F));
+    values[i] = static_cast<uint8_t>(value < top ? value : top);
+  }
+  return d;
+}
+
+// q in [0, top] of x ~ d * q + m; m is the minimum, the sign of a zero that of the first one.
+AffineGrid round_with_minimum(const float* x, int top, uint8_t* values) {
+  Range range = find_range(x);
+  if (range.min == 0.0F) range.min = *std::min_element(x, x + 2 * kHalf);
+  const float d = (range.max - range.min) / static_cast<float>(top);
+  const float inverse = invert(d);
+  for (int i = 0; i < 2 * kHalf; ++i) {
+    const float raised = (x[i] - range.min) * inverse + 0.5F;
+    const int value = static_cast<int>(raised);
+    values[i] = static_cast<uint8_t>(value < top ? value : top);
+  }
+  return {d, range.min};
+}
+
+// As the two functions above, for the least weighted error.
+float fit_symmetric_values(const float* x, const float* importance, int levels, uint8_t* values) {
+  float weights[2 * kHalf];
+  make_fit_weights(importance, 2 * kHalf, weights);
+  const float d = fit_scale(x, weights, 2 * kHalf, levels, DType::kF16).scale;
+  const float inverse = invert(d);
+  for (int i = 0; i < 2 * kHalf; ++i) {
+    values[i] = static_cast<uint8_t>(nearest_within(x[i] * inverse, -levels, levels - 1) + levels);
+  }
+  return d;
+}
+
+AffineGrid fit_values_with_minimum(const float* x, const float* importance, int top, uint8_t* values) {
+  float weights[2 * kHalf];
+  make_fit_weights(importance, 2 * kHalf, weights);
+  const AffineGrid grid = fit_affine(x, weights, 2 * kHalf, top, DType::kF16, nullptr);
+  const float inverse = invert(grid.scale);
+  for (int i = 0; i < 2 * kHalf; ++i) {
+    values[i] = static_cast<uint8_t>(nearest_within((x[i] - grid.bias) * inverse, 0, top));
+  }
+  return grid;
+}
+
+// Codes of a block, then d (and m) before them.
+void encode_symmetric(const float* x, const float* importance, int levels, uint8_t* values, uint8_t* block) {
+  store_fp16(
+      importance == nullptr ? round_symmetric(x, levels, values) : fit_symmetric_values(x, importance, levels, values),
+      block);
+}
+
+void encode_with_minimum(const float* x, const float* importance, int top, uint8_t* values, uint8_t* block) {
+  const AffineGrid grid =
+      importance == nullptr ? round_with_minimum(x, top, values) : fit_values_with_minimum(x, importance, top, values);
+  store_fp16(grid.scale, block);
+  store_fp16(grid.bias, block + 2);
+}
+
 struct Q4_0 {
   static constexpr const char* kName = "q4_0";
   static constexpr int64_t kValues = 32;
   static constexpr int64_t kBytes = 18;
+  static constexpr float kMaxMagnitude = kMaxFp16;
   static void decode(const uint8_t* block, float* out) {
     uint8_t values[kValues];
     unpack_nibbles(block + 2, values);
     scale_centered(values, 8, load_fp16(block), out);
+  }
+  static void encode(const float* x, const float* importance, uint8_t* block) {
+    uint8_t values[kValues];
+    encode_symmetric(x, importance, 8, values, block);
+    pack_nibbles(values, block + 2);
   }
 };
 
@@ -59,10 +184,16 @@ struct Q4_1 {
   static constexpr const char* kName = "q4_1";
   static constexpr int64_t kValues = 32;
   static constexpr int64_t kBytes = 20;
+  static constexpr float kMaxMagnitude = kMaxFp16;
   static void decode(const uint8_t* block, float* out) {
     uint8_t values[kValues];
     unpack_nibbles(block + 4, values);
     scale_and_add(values, load_fp16(block), load_fp16(block + 2), out);
+  }
+  static void encode(const float* x, const float* importance, uint8_t* block) {
+    uint8_t values[kValues];
+    encode_with_minimum(x, importance, 15, values, block);
+    pack_nibbles(values, block + 4);
   }
 };
 
@@ -70,11 +201,18 @@ struct Q5_0 {
   static constexpr const char* kName = "q5_0";
   static constexpr int64_t kValues = 32;
   static constexpr int64_t kBytes = 22;
+  static constexpr float kMaxMagnitude = kMaxFp16;
   static void decode(const uint8_t* block, float* out) {
     uint8_t values[kValues];
     unpack_nibbles(block + 6, values);
     add_fifth_bits(block + 2, values);
     scale_centered(values, 16, load_fp16(block), out);
+  }
+  static void encode(const float* x, const float* importance, uint8_t* block) {
+    uint8_t values[kValues];
+    encode_symmetric(x, importance, 16, values, block);
+    pack_fifth_bits(values, block + 2);
+    pack_nibbles(values, block + 6);
   }
 };
 
@@ -82,11 +220,18 @@ struct Q5_1 {
   static constexpr const char* kName = "q5_1";
   static constexpr int64_t kValues = 32;
   static constexpr int64_t kBytes = 24;
+  static constexpr float kMaxMagnitude = kMaxFp16;
   static void decode(const uint8_t* block, float* out) {
     uint8_t values[kValues];
     unpack_nibbles(block + 8, values);
     add_fifth_bits(block + 4, values);
     scale_and_add(values, load_fp16(block), load_fp16(block + 2), out);
+  }
+  static void encode(const float* x, const float* importance, uint8_t* block) {
+    uint8_t values[kValues];
+    encode_with_minimum(x, importance, 31, values, block);
+    pack_fifth_bits(values, block + 4);
+    pack_nibbles(values, block + 8);
   }
 };
 
@@ -94,9 +239,24 @@ struct Q8_0 {
   static constexpr const char* kName = "q8_0";
   static constexpr int64_t kValues = 32;
   static constexpr int64_t kBytes = 34;
+  static constexpr float kMaxMagnitude = kMaxFp16;
   static void decode(const uint8_t* block, float* out) {
     const float d = load_fp16(block);
     for (int i = 0; i < kValues; ++i) out[i] = static_cast<float>(static_cast<int8_t>(block[2 + i])) * d;
+  }
+  // Half away from zero, as ggml rounds here. Eight bits gain nothing worth having from a search.
+  static void encode(const float* x, const float* /*importance*/, uint8_t* block) {
+    const Range range = find_range(x);
+    const float d = std::max(std::fabs(range.min), std::fabs(range.max)) / 127.0F;
+    const float inverse = invert(d);
+    store_fp16(d, block);
+    for (int i = 0; i < kValues; ++i) {
+      const float scaled = x[i] * inverse;
+      const int truncated = static_cast<int>(scaled);
+      const float rest = scaled - static_cast<float>(truncated);
+      const int value = truncated + static_cast<int>(rest >= 0.5F) - static_cast<int>(rest <= -0.5F);
+      block[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(value));
+    }
   }
 };
 

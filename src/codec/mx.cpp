@@ -4,7 +4,10 @@
 //   mxfp4: groups of 32 E2M1 codes, low nibble first; scale E8M0
 //   nvfp4: groups of 16 E2M1 codes, low nibble first; scale E4M3
 //   mxfp8: groups of 32 E4M3 codes; scale E8M0
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <limits>
 
 #include "base/error.h"
 #include "codec/families.h"
@@ -28,16 +31,53 @@ constexpr std::array<float, 256> make_e4m3_table() {
 constexpr std::array<float, 16> kE2M1 = make_e2m1_table();
 constexpr std::array<float, 256> kE4M3 = make_e4m3_table();
 
+// Largest magnitude of n values (a multiple of 16), in lanes so that the compiler makes vectors of it.
+template <int n>
+float find_max_magnitude(const float* values) {
+  float lanes[16] = {};
+  for (int i = 0; i < n; i += 16) {
+    for (int k = 0; k < 16; ++k) {
+      const float magnitude = std::fabs(values[i + k]);
+      lanes[k] = magnitude > lanes[k] ? magnitude : lanes[k];
+    }
+  }
+  return *std::max_element(lanes, lanes + 16);
+}
+
+// log2 rounded to float, as both reference encoders take it, whatever the C library.
+float log2_float(float x) { return static_cast<float>(std::log2(static_cast<double>(x))); }
+
+// The nearest E2M1 code as both reference encoders have it: ties go to the smaller magnitude, zero has no sign.
+uint8_t encode_e2m1(float x) {
+  const float a = std::fabs(x);
+  const int code = static_cast<int>(a > 0.25F) + static_cast<int>(a > 0.75F) + static_cast<int>(a > 1.25F) +
+                   static_cast<int>(a > 1.75F) + static_cast<int>(a > 2.5F) + static_cast<int>(a > 3.5F) +
+                   static_cast<int>(a > 5.0F);
+  const auto sign = static_cast<int>((std::bit_cast<uint32_t>(x) >> 28) & 8U);
+  return static_cast<uint8_t>(code == 0 ? 0 : code | sign);
+}
+
 struct MXFP4 {
   static constexpr const char* kName = "mxfp4_gguf";
   static constexpr int64_t kValues = 32;
   static constexpr int64_t kBytes = 17;
+  static constexpr float kMaxMagnitude = std::numeric_limits<float>::max();
   static void decode(const uint8_t* block, float* out) {
     const float scale = e8m0_to_float(block[0]);
     for (int i = 0; i < 16; ++i) {
       out[i] = scale * kE2M1[block[1 + i] & 15U];
       out[i + 16] = scale * kE2M1[block[1 + i] >> 4];
     }
+  }
+  // The exponent of the largest magnitude less 2: that magnitude becomes 4 to 8 units, of which 6 is the largest code.
+  static void encode(const float* values, const float* /*importance*/, uint8_t* block) {
+    const float largest = find_max_magnitude<32>(values);
+    const float exponent = largest > 0.0F ? std::max(std::floor(log2_float(largest)) + 125.0F, 0.0F) : 0.0F;
+    block[0] = static_cast<uint8_t>(exponent);
+    const float scale = e8m0_to_float(block[0]);
+    uint8_t codes[32];
+    for (int i = 0; i < 32; ++i) codes[i] = encode_e2m1(values[i] / scale);
+    for (int i = 0; i < 16; ++i) block[1 + i] = static_cast<uint8_t>(codes[i] | (codes[i + 16] << 4));
   }
 };
 
@@ -53,6 +93,21 @@ void decode_pairs(const uint8_t* codes, float scale, float* out) {
   for (int i = 0; i < 2 * n_bytes; ++i) out[i] = scale * kE2M1[values[i]];
 }
 
+// Two codes to a byte, for values in units of `scale`.
+template <int n_bytes>
+void encode_pairs(const float* values, float scale, uint8_t* out) {
+  uint8_t codes[2 * n_bytes];
+  for (int i = 0; i < 2 * n_bytes; ++i) codes[i] = encode_e2m1(values[i] / scale);
+  for (int i = 0; i < n_bytes; ++i) out[i] = static_cast<uint8_t>(codes[2 * i] | (codes[2 * i + 1] << 4));
+}
+
+// The smallest power of two that brings `largest` to at most `top`, as E8M0; 1 for a group of zeros.
+uint8_t choose_e8m0(float largest, float top) {
+  const float unit = largest / top;
+  if (unit == 0.0F) return 127;
+  return static_cast<uint8_t>(std::max(std::ceil(log2_float(unit)) + 127.0F, 0.0F));
+}
+
 struct Mxfp4Group {
   static constexpr const char* kName = "mxfp4";
   static constexpr int64_t kValues = 32;
@@ -60,6 +115,12 @@ struct Mxfp4Group {
   static void decode(const uint8_t* codes, uint8_t scale_bits, float* out) {
     const float scale = e8m0_to_float(scale_bits);
     decode_pairs<kBytes>(codes, scale, out);
+  }
+  static constexpr float kMaxMagnitude = std::numeric_limits<float>::max();
+  static uint8_t encode(const float* values, uint8_t* codes) {
+    const uint8_t scale_bits = choose_e8m0(find_max_magnitude<kValues>(values), 6.0F);
+    encode_pairs<kBytes>(values, e8m0_to_float(scale_bits), codes);
+    return scale_bits;
   }
 };
 
@@ -71,6 +132,16 @@ struct Nvfp4Group {
     const float scale = kE4M3[scale_bits];
     decode_pairs<kBytes>(codes, scale, out);
   }
+  static constexpr float kMaxMagnitude = 448.0F * 6.0F;
+  static uint8_t encode(const float* values, uint8_t* codes) {
+    const uint8_t scale_bits = float_to_f8_e4m3(find_max_magnitude<kValues>(values) / 6.0F);
+    if (scale_bits == 0) {
+      std::memset(codes, 0, kBytes);
+    } else {
+      encode_pairs<kBytes>(values, kE4M3[scale_bits], codes);
+    }
+    return scale_bits;
+  }
 };
 
 struct Mxfp8Group {
@@ -80,6 +151,13 @@ struct Mxfp8Group {
   static void decode(const uint8_t* codes, uint8_t scale_bits, float* out) {
     const float scale = e8m0_to_float(scale_bits);
     for (int i = 0; i < kValues; ++i) out[i] = scale * kE4M3[codes[i]];
+  }
+  static constexpr float kMaxMagnitude = std::numeric_limits<float>::max();
+  static uint8_t encode(const float* values, uint8_t* codes) {
+    const uint8_t scale_bits = choose_e8m0(find_max_magnitude<kValues>(values), 448.0F);
+    const float scale = e8m0_to_float(scale_bits);
+    for (int i = 0; i < kValues; ++i) codes[i] = float_to_f8_e4m3(values[i] / scale);
+    return scale_bits;
   }
 };
 
@@ -98,6 +176,13 @@ class PackedCodec final : public Codec {
       Group::decode(codes + g * Group::kBytes, scales[g], out + g * Group::kValues);
     }
   }
+  void encode_rows(const EncodeArgs& args) const override {
+    const int64_t n_groups = args.n_rows * (args.format.cols / Group::kValues);
+    for (int64_t g = 0; g < n_groups; ++g) {
+      args.scales[g] = Group::encode(args.values + g * Group::kValues, args.data + g * Group::kBytes);
+    }
+  }
+  float max_magnitude(const StoredMatrix& /*format*/) const override { return Group::kMaxMagnitude; }
 };
 
 const BlockCodec<MXFP4> kGgufMxfp4Codec;

@@ -77,6 +77,22 @@ constexpr uint8_t float_to_f8_e4m3(float value) {
 /// E5M2 is the upper half of an fp16. Exact.
 constexpr float f8_e5m2_to_float(uint8_t bits) { return fp16_to_float(static_cast<uint16_t>(bits << 8)); }
 
+/// Values from 61440 on become infinity; NaN stays NaN with its sign.
+constexpr uint8_t float_to_f8_e5m2(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint8_t>((bits >> 24) & 0x80U);
+  const uint32_t magnitude = bits & 0x7FFFFFFFU;
+  if (magnitude > 0x7F800000U) return static_cast<uint8_t>(sign | 0x7EU);
+  if (magnitude >= 0x47700000U) return static_cast<uint8_t>(sign | 0x7CU);
+  if (magnitude < 0x38800000U) {
+    // Below 2^-14: adding 2^7 rounds to multiples of 2^-16, the unit of subnormals.
+    const float rounded = std::bit_cast<float>(magnitude) + 0x1p7F;
+    return static_cast<uint8_t>(sign | (std::bit_cast<uint32_t>(rounded) - std::bit_cast<uint32_t>(0x1p7F)));
+  }
+  const uint32_t rounded = (magnitude - (112U << 23) + 0xFFFFFU + ((magnitude >> 21) & 1U)) >> 21;
+  return static_cast<uint8_t>(sign | rounded);
+}
+
 /// Power-of-two scale 2^(bits - 127); 255 is NaN.
 constexpr float e8m0_to_float(uint8_t bits) {
   if (bits == 0) return 0x1p-127F;

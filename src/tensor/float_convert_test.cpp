@@ -97,6 +97,15 @@ TEST(FloatConvert, E4m3RoundsToNearestEvenAndSaturates) {
   EXPECT_TRUE(std::isnan(f8_e4m3_to_float(float_to_f8_e4m3(std::numeric_limits<float>::quiet_NaN()))));
 }
 
+TEST(FloatConvert, E5m2RoundsToNearestEven) {
+  check_rounding(
+      0x7C, 0x80, [](uint32_t bits) { return f8_e5m2_to_float(static_cast<uint8_t>(bits)); }, float_to_f8_e5m2);
+  EXPECT_EQ(float_to_f8_e5m2(61439.0F), 0x7B);
+  EXPECT_EQ(float_to_f8_e5m2(61440.0F), 0x7C);
+  EXPECT_EQ(float_to_f8_e5m2(-1e30F), 0xFC);
+  EXPECT_TRUE(std::isnan(f8_e5m2_to_float(float_to_f8_e5m2(std::numeric_limits<float>::quiet_NaN()))));
+}
+
 TEST(FloatConvert, ScalesAndFourBitFloats) {
   for (int bits = 0; bits < 255; ++bits) {
     EXPECT_EQ(e8m0_to_float(static_cast<uint8_t>(bits)), std::ldexp(1.0F, bits - 127)) << bits;
