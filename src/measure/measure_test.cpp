@@ -6,9 +6,12 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <thread>
 
 #include "backend/registry.h"
 #include "base/error.h"
+#include "measure/machine_limits.h"
+#include "measure/process_usage.h"
 #include "measure/report.h"
 #include "measure/sweep.h"
 #include "model/arch/shapes.h"
@@ -197,7 +200,7 @@ BenchRow sample_row() {
 TEST(Report, JsonHasMedianSpreadAndShares) {
   BenchSubject subject;
   subject.shape = "950m";
-  subject.limits = MachineLimits{64e9, 60e9, 256e9, "int8"};
+  subject.limits = MachineLimits{64e9, 60e9, {"int8", "x", 256e9}};
   const Json json = row_json(subject, sample_row());
   EXPECT_EQ(json.find("test")->as_string(), "tg64@4096");
   EXPECT_EQ(json.find("shape")->as_string(), "950m");
@@ -208,6 +211,11 @@ TEST(Report, JsonHasMedianSpreadAndShares) {
   EXPECT_DOUBLE_EQ(json.find("share_of_bandwidth")->as_double(), 0.5);
   EXPECT_DOUBLE_EQ(json.find("share_of_peak")->as_double(), 0.25);
   EXPECT_DOUBLE_EQ(json.find("peak_memory_mb")->as_double(), 5);
+  BenchRow busy = sample_row();
+  busy.others_seconds = 7;
+  EXPECT_DOUBLE_EQ(busy.others_share(), std::min(1.0, 1.0 / std::thread::hardware_concurrency()));
+  busy.seconds = {0.01};
+  EXPECT_EQ(busy.others_share(), 0);
   subject.limits.reset();
   EXPECT_TRUE(row_json(subject, sample_row()).find("share_of_peak")->is_null());
 }
@@ -219,6 +227,34 @@ TEST(Report, CsvHasOneLineARowAndQuotesCommas) {
   EXPECT_THAT(csv, StartsWith("test,model,format,"));
   EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 3);
   EXPECT_THAT(csv, HasSubstr("\ntg64@4096,\"a,b\","));
+}
+
+TEST(MachineLimits, AreMeasuredForEveryInstructionSet) {
+  for (const Isa isa : supported_isas()) {
+    const std::vector<ComputePeak> peaks = measure_compute_peaks(isa, 2, 0.01);
+    ASSERT_FALSE(peaks.empty());
+    for (const ComputePeak& peak : peaks) {
+      EXPECT_GT(peak.operations, 1e8) << peak.instruction;
+      EXPECT_TRUE(peak.kind == "f32" || peak.kind == "bf16" || peak.kind == "int8") << peak.kind;
+    }
+  }
+  const size_t n_bytes = size_t{8} << 20;
+  EXPECT_GT(measure_read_bandwidth(n_bytes, 2, 0.01), 1e8);
+  EXPECT_EQ(measure_read_bandwidth(size_t{1} << 62, 1, 0.01), 0);
+}
+
+TEST(ProcessUsage, PeakFollowsMemoryAndResets) {
+  const int64_t before = peak_memory_bytes();
+  EXPECT_GT(before, 0);
+  constexpr size_t kBytes = size_t{64} << 20;
+  {
+    std::vector<char> memory(kBytes, 1);
+    EXPECT_EQ(memory[12345], 1);
+  }
+  const int64_t peak = peak_memory_bytes();
+  EXPECT_GT(peak, before + static_cast<int64_t>(kBytes / 2));
+  if (!reset_peak_memory()) GTEST_SKIP() << "this system cannot reset the peak";
+  EXPECT_LT(peak_memory_bytes(), peak - static_cast<int64_t>(kBytes / 2));
 }
 
 }  // namespace

@@ -5,16 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <thread>
 
 namespace mobilellm {
 namespace {
-
-double wall_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 double own_seconds() {
   rusage usage{};
@@ -39,14 +33,12 @@ double busy_seconds() {
 
 }  // namespace
 
-CpuUsage::CpuUsage() : wall_s_(wall_seconds()), busy_s_(busy_seconds()), own_s_(own_seconds()) {}
+CpuUsage::CpuUsage() : busy_s_(busy_seconds()), own_s_(own_seconds()) {}
 
-double CpuUsage::others_share() const {
+double CpuUsage::others_seconds() const {
   const double busy = busy_seconds();
-  const double wall = wall_seconds() - wall_s_;
-  if (busy < 0 || busy_s_ < 0 || wall <= 0) return 0;
-  const double others = busy - busy_s_ - (own_seconds() - own_s_);
-  return std::clamp(others / (wall * std::max(1U, std::thread::hardware_concurrency())), 0.0, 1.0);
+  if (busy < 0 || busy_s_ < 0) return 0;
+  return std::max(0.0, busy - busy_s_ - (own_seconds() - own_s_));
 }
 
 int64_t peak_memory_bytes() {
@@ -66,6 +58,13 @@ int64_t peak_memory_bytes() {
 #else
   return int64_t{usage.ru_maxrss} * 1024;
 #endif
+}
+
+bool reset_peak_memory() {
+  std::FILE* file = std::fopen("/proc/self/clear_refs", "w");
+  if (file == nullptr) return false;
+  const bool is_written = std::fwrite("5", 1, 1, file) == 1;
+  return std::fclose(file) == 0 && is_written;
 }
 
 }  // namespace mobilellm

@@ -9,17 +9,17 @@ namespace mobilellm {
 class CpuUsage {
  public:
   CpuUsage();  ///< Now.
-  /// Share (0 to 1) of the machine's processor time since `this` was made that other processes and the host took.
-  /// 0 where the system does not tell.
-  double others_share() const;
+  /// Processor seconds since then that other processes and the host took; 0 where the system does not tell.
+  double others_seconds() const;
 
  private:
-  double wall_s_ = 0;
   double busy_s_ = 0;  // All processes, and time stolen by the host.
   double own_s_ = 0;
 };
 
-/// Largest resident set of this process so far.
+/// Largest resident set of this process since its start or the last reset.
 int64_t peak_memory_bytes();
+/// Makes the peak start again from what is resident now; false where the system cannot.
+bool reset_peak_memory();
 
 }  // namespace mobilellm

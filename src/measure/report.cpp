@@ -2,6 +2,8 @@
 #include "measure/report.h"
 
 #include <algorithm>
+#include <numeric>
+#include <thread>
 
 #include "base/error.h"
 
@@ -37,6 +39,13 @@ double BenchRow::median_seconds() const {
   return sorted.size() % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+double BenchRow::others_share() const {
+  constexpr double kLeastSeconds = 0.3;  // The system counts in steps of 10 ms.
+  const double total = std::accumulate(seconds.begin(), seconds.end(), 0.0);
+  if (total < kLeastSeconds) return 0;
+  return std::min(1.0, others_seconds / (total * std::max(1U, std::thread::hardware_concurrency())));
+}
+
 Json row_json(const BenchSubject& subject, const BenchRow& row) {
   const auto [fastest, slowest] = std::minmax_element(row.seconds.begin(), row.seconds.end());
   Json samples = Json::array();
@@ -61,7 +70,7 @@ Json row_json(const BenchSubject& subject, const BenchRow& row) {
       .set("gb_per_s", rounded(row.bytes_per_second() * 1e-9))
       .set("share_of_bandwidth", share(row.bytes_per_second(), limits.bandwidth))
       .set("gops", rounded(row.operations_per_second() * 1e-9))
-      .set("share_of_peak", share(row.operations_per_second(), limits.peak_operations))
+      .set("share_of_peak", share(row.operations_per_second(), limits.peak.operations))
       .set("weight_bytes", subject.cost.weight_bytes)
       .set("kv_bytes_per_token", static_cast<int64_t>(subject.kv_bytes_per_token))
       .set("kv_bytes_per_pass", static_cast<int64_t>(row.cost.kv_bytes / passes))
@@ -69,12 +78,12 @@ Json row_json(const BenchSubject& subject, const BenchRow& row) {
       .set("bandwidth_gb_per_s", limits.bandwidth > 0 ? Json(rounded(limits.bandwidth * 1e-9)) : Json())
       .set("bandwidth_large_gb_per_s",
            limits.bandwidth_large > 0 ? Json(rounded(limits.bandwidth_large * 1e-9)) : Json())
-      .set("peak_gops", limits.peak_operations > 0 ? Json(rounded(limits.peak_operations * 1e-9)) : Json())
-      .set("peak_kind", limits.peak_kind.empty() ? Json() : Json(limits.peak_kind))
+      .set("peak_gops", limits.peak.operations > 0 ? Json(rounded(limits.peak.operations * 1e-9)) : Json())
+      .set("peak_kind", limits.peak.kind.empty() ? Json() : Json(limits.peak.kind))
       .set("load_s", rounded(subject.load_s))
       .set("first_token_s", rounded(subject.first_token_s))
       .set("peak_memory_mb", rounded(static_cast<double>(row.peak_memory_bytes) * 1e-6))
-      .set("others_cpu_share", rounded(row.others_share))
+      .set("others_cpu_share", rounded(row.others_share()))
       .set("cpu", subject.cpu)
       .set("version", subject.version);
 }
@@ -108,7 +117,7 @@ std::string rows_text(const BenchSubject& subject, const std::vector<BenchRow>& 
                      subject.isa);
   if (subject.limits) {
     out += fmt::format("limits: {:.1f} GB/s ({:.1f} from a large set), {:.0f} Gop/s {}\n", limits.bandwidth * 1e-9,
-                       limits.bandwidth_large * 1e-9, limits.peak_operations * 1e-9, limits.peak_kind);
+                       limits.bandwidth_large * 1e-9, limits.peak.operations * 1e-9, limits.peak.kind);
   }
   out += fmt::format("first token {:.3f} s (load {:.3f} s), keys and values {} bytes a token\n\n",
                      subject.first_token_s, subject.load_s, subject.kv_bytes_per_token);
@@ -120,7 +129,7 @@ std::string rows_text(const BenchSubject& subject, const std::vector<BenchRow>& 
                        speed(row.tokens_per_second(row.median_seconds())), speed(row.tokens_per_second(*slowest)),
                        speed(row.tokens_per_second(*fastest)), row.bytes_per_second() * 1e-9,
                        percent(row.bytes_per_second(), limits.bandwidth), row.operations_per_second() * 1e-9,
-                       percent(row.operations_per_second(), limits.peak_operations),
+                       percent(row.operations_per_second(), limits.peak.operations),
                        static_cast<double>(row.peak_memory_bytes) * 1e-6);
   }
   return out;

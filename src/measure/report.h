@@ -6,17 +6,10 @@
 #include <vector>
 
 #include "base/json.h"
+#include "measure/machine_limits.h"
 #include "measure/sweep.h"
 
 namespace mobilellm {
-
-/// What the machine can do at most, as measured.
-struct MachineLimits {
-  double bandwidth = 0;        ///< Bytes per second that all threads read from a set of the model's size.
-  double bandwidth_large = 0;  ///< The same from a set far larger than any cache.
-  double peak_operations = 0;  ///< Per second, of the fastest kind.
-  std::string peak_kind;       ///< "f32", "bf16" or "int8"
-};
 
 /// What is the same for all rows.
 struct BenchSubject {
@@ -37,11 +30,13 @@ struct BenchRow {
   SweepTest test;
   SweepCost cost;
   std::vector<double> seconds;  ///< Of each repetition.
-  double others_share = 0;      ///< Largest share of the machine that others took during a repetition.
+  double others_seconds = 0;    ///< Processor time that others took meanwhile, all repetitions.
   int64_t peak_memory_bytes = 0;
 
   double tokens_per_second(double run_seconds) const { return static_cast<double>(test.total_tokens()) / run_seconds; }
   double median_seconds() const;
+  /// Share of all cores' time that others took; 0 for runs too short to tell.
+  double others_share() const;
   double bytes_per_second() const { return cost.bytes() / median_seconds(); }
   double operations_per_second() const { return cost.operations / median_seconds(); }
 };

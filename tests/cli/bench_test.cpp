@@ -14,7 +14,7 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 std::vector<std::string> with_tiny(std::vector<std::string> rest) {
-  std::vector<std::string> words = {"bench", "--shape", "tiny", "-r", "2"};
+  std::vector<std::string> words = {"bench", "--shape", "tiny", "-r", "2", "--no-limits"};
   words.insert(words.end(), rest.begin(), rest.end());
   return words;
 }
@@ -81,12 +81,15 @@ TEST(Bench, TableFitsEightyColumns) {
 }
 
 TEST(Bench, MeasuresAModelFromItsFiles) {
-  const ProgramResult result =
-      run_program({"bench", "--model-path", golden("e2e/r1_chat"), "-p", "0", "-n", "2", "-r", "1", "--json"});
+  const ProgramResult result = run_program(
+      {"bench", "--model-path", golden("e2e/r1_chat"), "-p", "0", "-n", "2", "-r", "1", "--json"});  // With limits.
   ASSERT_EQ(result.status, 0) << result.err;
   const Json rows = Json::parse(result.out, "output");
   EXPECT_EQ(rows.as_array().at(0).find("model")->as_string(), golden("e2e/r1_chat"));
-  EXPECT_GT(rows.as_array().at(0).find("first_token_s")->as_double(), 0);
+  for (const char* key : {"first_token_s", "bandwidth_gb_per_s", "bandwidth_large_gb_per_s", "peak_gops",
+                          "share_of_bandwidth", "share_of_peak"}) {
+    EXPECT_GT(rows.as_array().at(0).find(key)->as_double(), 0) << key;
+  }
 }
 
 TEST(Bench, RefusesImpossibleFlagsBeforeAnyWork) {

@@ -17,6 +17,7 @@
 #include "cli/commands/commands.h"
 #include "cli/kv_flag.h"
 #include "cli/terminal.h"
+#include "measure/machine_limits.h"
 #include "measure/process_usage.h"
 #include "measure/report.h"
 #include "measure/sweep.h"
@@ -41,6 +42,7 @@ struct BenchFlags {
   int64_t repeat = 5;
   int64_t threads = 0;
   int64_t seed = 0;
+  bool no_limits = false;
   bool json = false;
   bool jsonl = false;
   bool csv = false;
@@ -63,6 +65,7 @@ void declare(Args& args, BenchFlags& flags) {
                "tokens that the sequences of a batch share before their own (default: 512)");
   args.integer("--repeat,-r", "N", flags.repeat, 1, 1000, "repetitions of each test (default: 5)");
   args.integer("--threads,-t", "N", flags.threads, 0, 1024, "threads; 0 = every usable core (default)");
+  args.flag("--no-limits", flags.no_limits, "do not measure what the machine can do at most");
   args.section("output");
   args.flag("--json", flags.json, "print an array with one JSON object per test");
   args.flag("--jsonl", flags.jsonl, "print one JSON object a line");
@@ -172,7 +175,56 @@ void run_first_prompt(Runner& runner) {
   runner.forward({&slice, 1}, logits.data());
 }
 
-std::vector<BenchRow> measure(Sweep& sweep, const BenchSubject& subject, const Runner& runner, int64_t repeat) {
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// The machine's limits, measured between the repetitions, since a shared machine's memory changes by the minute.
+class LimitsMeter {
+ public:
+  explicit LimitsMeter(const BenchSubject& subject)
+      : n_bytes_(static_cast<size_t>(std::clamp(subject.cost.weight_bytes, kLeastBytes, kMostBytes))),
+        n_threads_(subject.n_threads) {
+    peak_before_ = peak_memory_bytes();
+    constexpr double kSeconds = 0.1;
+    const std::vector<ComputePeak> peaks = measure_compute_peaks(select_isa(), n_threads_, kSeconds);
+    limits_.peak = *std::max_element(peaks.begin(), peaks.end(), [](const ComputePeak& a, const ComputePeak& b) {
+      return a.operations < b.operations;
+    });
+    limits_.bandwidth_large = measure_read_bandwidth(kLargeBytes, n_threads_, kSeconds);
+    // The memory of these measurements is not the model's.
+    can_reset_ = reset_peak_memory();
+  }
+
+  // Between two rounds.
+  void update() {
+    if (!can_reset_ && !samples_.empty()) return;
+    constexpr double kSeconds = 0.1;
+    samples_.push_back(measure_read_bandwidth(n_bytes_, n_threads_, kSeconds));
+    reset_peak_memory();
+  }
+  MachineLimits limits() const {
+    MachineLimits limits = limits_;
+    limits.bandwidth = median(samples_);
+    return limits;
+  }
+  int64_t peak_before() const { return peak_before_; }
+
+ private:
+  static constexpr int64_t kLeastBytes = int64_t{1} << 20;
+  static constexpr int64_t kMostBytes = int64_t{1} << 30;
+  static constexpr size_t kLargeBytes = size_t{1} << 30;
+
+  size_t n_bytes_;
+  int n_threads_;
+  int64_t peak_before_ = 0;
+  bool can_reset_ = false;
+  MachineLimits limits_;
+  std::vector<double> samples_;
+};
+
+std::vector<BenchRow> measure(Sweep& sweep, BenchSubject& subject, const Runner& runner, const BenchFlags& flags) {
   constexpr int kWarmUpPrefill = 512;
   constexpr int kWarmUpDecode = 4;
   std::vector<BenchRow> rows;
@@ -183,21 +235,28 @@ std::vector<BenchRow> measure(Sweep& sweep, const BenchSubject& subject, const R
     rows.push_back(std::move(row));
   }
   ProgressBar bar("measuring");
-  const double n_runs = static_cast<double>(rows.size()) * static_cast<double>(repeat + 1);
+  const double n_runs = static_cast<double>(rows.size()) * static_cast<double>(flags.repeat + 1);
   double n_done = 0;
   for (const BenchRow& row : rows) {
     sweep.run(row.test, row.test.is_prefill ? kWarmUpPrefill : kWarmUpDecode);
     bar.update(++n_done / n_runs);
   }
+  std::optional<LimitsMeter> meter;
+  if (!flags.no_limits) meter.emplace(subject);
   // Taking turns, so that a slow minute of the machine is shared by all tests.
-  for (int64_t i = 0; i < repeat; ++i) {
+  for (int64_t i = 0; i < flags.repeat; ++i) {
+    if (meter) meter->update();
     for (BenchRow& row : rows) {
       const CpuUsage usage;
       row.seconds.push_back(sweep.run(row.test, row.test.n_tokens));
-      row.others_share = std::max(row.others_share, usage.others_share());
-      row.peak_memory_bytes = peak_memory_bytes();
+      row.others_seconds += usage.others_seconds();
+      row.peak_memory_bytes = std::max(peak_memory_bytes(), meter ? meter->peak_before() : 0);
       bar.update(++n_done / n_runs);
     }
+  }
+  if (meter) {
+    meter->update();
+    subject.limits = meter->limits();
   }
   return rows;
 }
@@ -263,13 +322,13 @@ int run_bench(int argc, const char* const* argv) {
   subject.kv_bytes_per_token = runner->kv_bytes_per_token();
 
   Sweep sweep(*runner, tests, static_cast<uint64_t>(flags.seed));
-  const std::vector<BenchRow> rows = measure(sweep, subject, *runner, flags.repeat);
+  const std::vector<BenchRow> rows = measure(sweep, subject, *runner, flags);
   print_rows(flags, subject, rows);
   for (const BenchRow& row : rows) {
     constexpr double kQuiet = 0.05;
-    if (row.others_share <= kQuiet) continue;
-    print_status(fmt::format("mobilellm: note: during {} others took up to {:.0f}% of the machine\n", row.test.name(),
-                             100 * row.others_share));
+    if (row.others_share() <= kQuiet) continue;
+    print_status(fmt::format("mobilellm: note: during {} others took {:.0f}% of the machine's processor time\n",
+                             row.test.name(), 100 * row.others_share()));
   }
   return 0;
 }

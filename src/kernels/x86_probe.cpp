@@ -1,0 +1,237 @@
+// Probes of x86-64 processors. Each function names the instructions that it needs, so the file itself is built for the
+// baseline.
+#include <cpuid.h>
+#include <immintrin.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#include <array>
+
+#include "kernels/probe.h"
+
+namespace mobilellm {
+namespace {
+
+// Independent sums, enough to cover the latency of an instruction that starts twice a cycle.
+constexpr int kChains = 16;
+constexpr int kYmmChains = 12;  // Of 16 registers.
+
+struct CpuidRegisters {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+CpuidRegisters cpuid_7(unsigned part) {
+  CpuidRegisters r;
+  __get_cpuid_count(7, part, &r.eax, &r.ebx, &r.ecx, &r.edx);
+  return r;
+}
+bool has_bit(unsigned word, int bit) { return (word >> bit & 1U) != 0; }
+
+bool has_avx_vnni() { return is_isa_supported(Isa::kAvx2) && has_bit(cpuid_7(1).eax, 4); }
+bool has_avx2() { return is_isa_supported(Isa::kAvx2); }
+bool has_avx512() { return is_isa_supported(Isa::kAvx512); }
+bool has_avx512_vnni() { return has_avx512() && has_bit(cpuid_7(0).ecx, 11); }
+bool has_avx512_bf16() { return has_avx512() && has_bit(cpuid_7(1).eax, 5); }
+
+// The asm statements make the compiler forget a sum's value, so that no turn can be left out.
+__attribute__((target("avx2,fma"))) void f32_avx2(int64_t n_turns) noexcept {
+  __m256 sums[kYmmChains];
+  for (__m256& sum : sums) sum = _mm256_setzero_ps();
+  const __m256 a = _mm256_set1_ps(0.5F);
+  for (int64_t turn = 0; turn < n_turns; ++turn) {
+#pragma GCC unroll 16
+    for (__m256& sum : sums) {
+      sum = _mm256_fmadd_ps(a, a, sum);
+      asm volatile("" : "+x"(sum));
+    }
+  }
+}
+
+__attribute__((target("avx2"))) void int8_avx2(int64_t n_turns) noexcept {
+  __m256i sums[kYmmChains];
+  for (__m256i& sum : sums) sum = _mm256_setzero_si256();
+  __m256i a = _mm256_set1_epi8(1);
+  const __m256i ones = _mm256_set1_epi16(1);
+  for (int64_t turn = 0; turn < n_turns; ++turn) {
+#pragma GCC unroll 16
+    for (__m256i& sum : sums) {
+      asm volatile("" : "+x"(a));
+      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(a, a), ones));
+      asm volatile("" : "+x"(sum));
+    }
+  }
+}
+
+// Written as asm: compilers differ in how they name AVX-VNNI's form of the instruction.
+__attribute__((target("avx2"))) void int8_avx_vnni(int64_t n_turns) noexcept {
+  __m256i sums[kYmmChains];
+  for (__m256i& sum : sums) sum = _mm256_setzero_si256();
+  const __m256i a = _mm256_set1_epi8(1);
+  for (int64_t turn = 0; turn < n_turns; ++turn) {
+#pragma GCC unroll 16
+    for (__m256i& sum : sums) asm volatile("%{vex%} vpdpbusd %1, %1, %0" : "+x"(sum) : "x"(a));
+  }
+}
+
+__attribute__((target("avx512f"))) void f32_avx512(int64_t n_turns) noexcept {
+  __m512 sums[kChains];
+  for (__m512& sum : sums) sum = _mm512_setzero_ps();
+  const __m512 a = _mm512_set1_ps(0.5F);
+  for (int64_t turn = 0; turn < n_turns; ++turn) {
+#pragma GCC unroll 16
+    for (__m512& sum : sums) asm volatile("vfmadd231ps %1, %1, %0" : "+v"(sum) : "v"(a));
+  }
+}
+
+__attribute__((target("avx512f"))) void bf16_avx512(int64_t n_turns) noexcept {
+  __m512 sums[kChains];
+  for (__m512& sum : sums) sum = _mm512_setzero_ps();
+  const __m512i a = _mm512_set1_epi16(0x3F00);  // 0.5
+  for (int64_t turn = 0; turn < n_turns; ++turn) {
+#pragma GCC unroll 16
+    for (__m512& sum : sums) asm volatile("vdpbf16ps %1, %1, %0" : "+v"(sum) : "v"(a));
+  }
+}
+
+__attribute__((target("avx512f"))) void int8_avx512(int64_t n_turns) noexcept {
+  __m512i sums[kChains];
+  for (__m512i& sum : sums) sum = _mm512_setzero_si512();
+  const __m512i a = _mm512_set1_epi8(1);
+  for (int64_t turn = 0; turn < n_turns; ++turn) {
+#pragma GCC unroll 16
+    for (__m512i& sum : sums) asm volatile("vpdpbusd %1, %1, %0" : "+v"(sum) : "v"(a));
+  }
+}
+
+// AMX needs the processor, the operating system's support for its state (bits 17 and 18 of XCR0), and this process's
+// wish to use it, which Linux wants to be told once.
+bool request_amx() {
+#if defined(__linux__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || !has_bit(c, 27)) return false;  // OSXSAVE
+  unsigned low = 0, high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  if ((low >> 17 & 3U) != 3U) return false;
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;
+  return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+bool has_amx(int type_bit) {
+  const unsigned bits = cpuid_7(0).edx;
+  return has_avx512() && has_bit(bits, 24) && has_bit(bits, type_bit) && request_amx();
+}
+bool has_amx_int8() { return has_amx(25); }
+bool has_amx_bf16() { return has_amx(22); }
+
+struct alignas(64) TileConfig {
+  uint8_t palette = 1;
+  uint8_t start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+static_assert(sizeof(TileConfig) == 64);
+
+// Eight full tiles. The memory clobber keeps the stores that fill the configuration: gcc 12 believes that only its
+// first bytes are read.
+__attribute__((target("amx-tile"))) void set_up_tiles() {
+  const TileConfig config;
+  asm volatile("" ::"r"(&config) : "memory");
+  _tile_loadconfig(&config);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  _tile_zero(6);
+  _tile_zero(7);
+}
+
+__attribute__((target("amx-tile,amx-int8"))) void int8_amx(int64_t n_turns) noexcept {
+  set_up_tiles();
+  for (int64_t turn = 0; turn < n_turns; ++turn) {
+    _tile_dpbssd(0, 4, 6);
+    _tile_dpbssd(1, 4, 7);
+    _tile_dpbssd(2, 5, 6);
+    _tile_dpbssd(3, 5, 7);
+  }
+  _tile_release();
+}
+
+__attribute__((target("amx-tile,amx-bf16"))) void bf16_amx(int64_t n_turns) noexcept {
+  set_up_tiles();
+  for (int64_t turn = 0; turn < n_turns; ++turn) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_release();
+}
+
+constexpr int64_t kTileTurn = int64_t{4} * 16 * 16 * 2;  // Tiles, rows, columns; times the length of a product.
+
+constexpr ComputeProbe kProbes[] = {
+    {"f32", "vfmadd231ps ymm", Isa::kAvx2, has_avx2, int64_t{kChains} / 2 * 8 * 2, f32_avx2},
+    {"int8", "vpmaddubsw ymm", Isa::kAvx2, has_avx2, int64_t{kChains} / 2 * 32 * 2, int8_avx2},
+    {"int8", "vpdpbusd ymm", Isa::kAvx2, has_avx_vnni, int64_t{kChains} / 2 * 32 * 2, int8_avx_vnni},
+    {"f32", "vfmadd231ps zmm", Isa::kAvx512, has_avx512, int64_t{kChains} * 16 * 2, f32_avx512},
+    {"bf16", "vdpbf16ps zmm", Isa::kAvx512, has_avx512_bf16, int64_t{kChains} * 32 * 2, bf16_avx512},
+    {"int8", "vpdpbusd zmm", Isa::kAvx512, has_avx512_vnni, int64_t{kChains} * 64 * 2, int8_avx512},
+    {"bf16", "tdpbf16ps", Isa::kAvx512, has_amx_bf16, kTileTurn * 32, bf16_amx},
+    {"int8", "tdpbssd", Isa::kAvx512, has_amx_int8, kTileTurn * 64, int8_amx},
+};
+
+__attribute__((target("avx2"))) uint64_t read_avx2(const std::byte* data, size_t n_bytes) noexcept {
+  __m256i sums[8];
+  for (__m256i& sum : sums) sum = _mm256_setzero_si256();
+  for (size_t i = 0; i < n_bytes; i += 256) {
+#pragma GCC unroll 8
+    for (size_t k = 0; k < 8; ++k) {
+      sums[k] = _mm256_xor_si256(
+          sums[k], _mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(data + i + 32 * k))));
+    }
+  }
+  for (size_t k = 1; k < 8; ++k) sums[0] = _mm256_xor_si256(sums[0], sums[k]);
+  return static_cast<uint64_t>(_mm256_extract_epi64(sums[0], 0));
+}
+
+__attribute__((target("avx512f"))) uint64_t read_avx512(const std::byte* data, size_t n_bytes) noexcept {
+  __m512i sums[8];
+  for (__m512i& sum : sums) sum = _mm512_setzero_si512();
+  for (size_t i = 0; i < n_bytes; i += 512) {
+#pragma GCC unroll 8
+    for (size_t k = 0; k < 8; ++k) sums[k] = _mm512_xor_si512(sums[k], _mm512_loadu_si512(data + i + 64 * k));
+  }
+  for (size_t k = 1; k < 8; ++k) sums[0] = _mm512_xor_si512(sums[0], sums[k]);
+  alignas(64) uint64_t words[8];
+  _mm512_store_si512(words, sums[0]);
+  return words[0];
+}
+
+uint64_t read_sse2(const std::byte* data, size_t n_bytes) noexcept {
+  __m128i sum = _mm_setzero_si128();
+  for (size_t i = 0; i < n_bytes; i += 16) {
+    sum = _mm_xor_si128(sum, _mm_loadu_si128(static_cast<const __m128i*>(static_cast<const void*>(data + i))));
+  }
+  return static_cast<uint64_t>(_mm_cvtsi128_si64(sum));
+}
+
+}  // namespace
+
+std::span<const ComputeProbe> processor_probes();
+std::span<const ComputeProbe> processor_probes() { return kProbes; }
+
+uint64_t read_once_x86(const std::byte* data, size_t n_bytes) noexcept;
+uint64_t read_once_x86(const std::byte* data, size_t n_bytes) noexcept {
+  static const auto read = has_avx512() ? read_avx512 : has_avx2() ? read_avx2 : read_sse2;
+  return read(data, n_bytes);
+}
+
+}  // namespace mobilellm
