@@ -25,8 +25,9 @@ MAY_INCLUDE = {
     "engine": "backend tensor base",
     "measure": "backend model kernels codec tensor base",
     "pipeline": "engine backend model tokenizer chat tensor base",
+    "convert": "model formats codec tokenizer chat tensor base",
     "api": "pipeline engine backend model formats codec tokenizer chat tensor base",
-    "cli": "api pipeline measure engine backend model kernels formats codec tokenizer chat tensor base",
+    "cli": "convert api pipeline measure engine backend model kernels formats codec tokenizer chat tensor base",
 }
 # Concrete backends are named in backend/registry.cpp only; everything else sees these headers.
 BACKEND_SEAM = {"backend/backend.h", "backend/registry.h"}

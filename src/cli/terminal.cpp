@@ -80,6 +80,9 @@ void set_up_process() {
   for (const int signal : {SIGINT, SIGTERM, SIGPIPE}) ::sigaction(signal, &action, nullptr);
   action.sa_handler = on_bus_error;
   ::sigaction(SIGBUS, &action, nullptr);
+  // Writing beyond a limit on file sizes is then an error like a full disk.
+  action.sa_handler = SIG_IGN;
+  ::sigaction(SIGXFSZ, &action, nullptr);
 }
 
 CancelScope::CancelScope() { cancel_scopes.fetch_add(1); }

@@ -60,6 +60,8 @@ void append_plain(std::string& out, const T& value) {
 struct ValueWriter {
   std::string& out;
 
+  void operator()(const GgufEncodedValue& value) const { out += value.bytes; }
+
   template <typename T>
   void operator()(const T& value) const {
     append(out, static_cast<uint32_t>(type_of<T>()));
@@ -96,6 +98,47 @@ void append_tensor(std::string& out, const std::string& path, const PlannedTenso
 }
 
 }  // namespace
+
+GgufEncodedValue encode_gguf_value(const GgufValue& value) {
+  GgufEncodedValue encoded;
+  std::string& out = encoded.bytes;
+  append(out, static_cast<uint32_t>(value.type));
+  switch (value.type) {
+    case GgufType::kU8:
+    case GgufType::kI8:
+    case GgufType::kBool:
+      append(out, static_cast<uint8_t>(value.integer));
+      break;
+    case GgufType::kU16:
+    case GgufType::kI16:
+      append(out, static_cast<uint16_t>(value.integer));
+      break;
+    case GgufType::kU32:
+    case GgufType::kI32:
+      append(out, static_cast<uint32_t>(value.integer));
+      break;
+    case GgufType::kU64:
+    case GgufType::kI64:
+      append(out, static_cast<uint64_t>(value.integer));
+      break;
+    case GgufType::kF32:
+      append(out, static_cast<float>(value.number));
+      break;
+    case GgufType::kF64:
+      append(out, value.number);
+      break;
+    case GgufType::kString:
+      append_string(out, value.text);
+      break;
+    case GgufType::kArray:
+      append(out, static_cast<uint32_t>(value.element_type));
+      append(out, static_cast<uint64_t>(value.n_elements));
+      for (const std::string_view text : value.strings) append_string(out, text);
+      out.append(reinterpret_cast<const char*>(value.raw.data()), value.raw.size());
+      break;
+  }
+  return encoded;
+}
 
 void GgufMetadata::set(std::string_view key, GgufMetadataValue value) {
   for (auto& [name, old] : entries_) {

@@ -15,10 +15,18 @@
 
 namespace mobilellm {
 
+struct GgufValue;
+
+/// A value of any type as it lies in a file: u32 type and bytes. For metadata that is copied unseen.
+struct GgufEncodedValue {
+  std::string bytes;
+};
+GgufEncodedValue encode_gguf_value(const GgufValue& value);
+
 /// A metadata value in the type it is stored as. Arrays hold one type.
-using GgufMetadataValue =
-    std::variant<uint16_t, uint32_t, int32_t, uint64_t, float, bool, std::string, std::vector<uint32_t>,
-                 std::vector<int32_t>, std::vector<float>, std::vector<bool>, std::vector<std::string>>;
+using GgufMetadataValue = std::variant<uint16_t, uint32_t, int32_t, uint64_t, float, bool, std::string,
+                                       std::vector<uint32_t>, std::vector<int32_t>, std::vector<float>,
+                                       std::vector<bool>, std::vector<std::string>, GgufEncodedValue>;
 
 /// Keys in the order they were set.
 class GgufMetadata {

@@ -18,49 +18,14 @@ constexpr size_t kMaxTemplateBytes = size_t{4} << 20;
 /// Tokens that end an assistant's turn in the chat formats of the supported families.
 constexpr const char* kEndOfTurnTokens[] = {"<|eot_id|>", "<|im_end|>", "<end_of_turn>"};
 
-GgufVocab read_gguf_vocab(const GgufFile& file) {
-  GgufVocab vocab;
-  vocab.model = file.get_string("tokenizer.ggml.model");
-  vocab.pre = file.get_string("tokenizer.ggml.pre", "");
-  const auto copy_strings = [&](const char* key, std::vector<std::string>& out) {
-    if (file.find_key(key) == nullptr) return;
-    const std::vector<std::string_view>& strings = file.get_strings(key);
-    out.assign(strings.begin(), strings.end());
-  };
-  copy_strings("tokenizer.ggml.tokens", vocab.tokens);
-  copy_strings("tokenizer.ggml.merges", vocab.merges);
-  if (file.find_key("tokenizer.ggml.token_type") != nullptr) {
-    for (const int64_t type : file.get_ints("tokenizer.ggml.token_type")) {
-      if (type < 0 || type > 255) {
-        fail(ErrorCode::kCorruptData, "[tokenizer] {}: tokenizer.ggml.token_type: got {}, expected 0 to 255",
-             file.path(), type);
-      }
-      vocab.token_types.push_back(static_cast<int32_t>(type));
-    }
-  }
-  if (file.find_key("tokenizer.ggml.scores") != nullptr) vocab.scores = file.get_floats("tokenizer.ggml.scores");
-  const auto get_id = [&](const char* key) -> std::optional<int64_t> {
-    if (file.find_key(key) == nullptr) return std::nullopt;
-    return file.get_int(key, 0, int64_t{0xFFFFFFFF});
-  };
-  vocab.bos_id = get_id("tokenizer.ggml.bos_token_id");
-  vocab.eos_id = get_id("tokenizer.ggml.eos_token_id");
-  vocab.unk_id = get_id("tokenizer.ggml.unknown_token_id");
-  vocab.padding_id = get_id("tokenizer.ggml.padding_token_id");
-  const auto get_flag = [&](const char* key) -> std::optional<bool> {
-    if (file.find_key(key) == nullptr) return std::nullopt;
-    return file.get_bool(key, false);
-  };
-  vocab.add_bos = get_flag("tokenizer.ggml.add_bos_token");
-  vocab.add_eos = get_flag("tokenizer.ggml.add_eos_token");
-  vocab.add_space_prefix = get_flag("tokenizer.ggml.add_space_prefix");
-  return vocab;
-}
-
 std::shared_ptr<const Tokenizer> load_tokenizer(const CheckpointDir& checkpoint) {
   if (!checkpoint.tokenizer_json_path.empty()) return load_tokenizer_json(checkpoint.tokenizer_json_path);
   if (!checkpoint.tokenizer_model_path.empty()) return load_tokenizer_model(checkpoint.tokenizer_model_path);
   if (!checkpoint.tiktoken_path.empty()) return load_tiktoken(checkpoint.tiktoken_path);
+  if (checkpoint.is_gguf() && checkpoint.gguf->find_key(kGgufTokenizerKey) != nullptr) {
+    return load_tokenizer_json_text(checkpoint.gguf->get_string(kGgufTokenizerKey),
+                                    checkpoint.gguf->path() + ": " + kGgufTokenizerKey);
+  }
   if (checkpoint.is_gguf() && checkpoint.gguf->find_key("tokenizer.ggml.model") != nullptr) {
     return load_gguf_vocab(read_gguf_vocab(*checkpoint.gguf), checkpoint.gguf->path());
   }
@@ -148,6 +113,45 @@ void add_tokenizer_eos(ModelSpec& spec, const LoadedText& text) {
 }
 
 }  // namespace
+
+GgufVocab read_gguf_vocab(const GgufFile& file) {
+  GgufVocab vocab;
+  vocab.model = file.get_string("tokenizer.ggml.model");
+  vocab.pre = file.get_string("tokenizer.ggml.pre", "");
+  const auto copy_strings = [&](const char* key, std::vector<std::string>& out) {
+    if (file.find_key(key) == nullptr) return;
+    const std::vector<std::string_view>& strings = file.get_strings(key);
+    out.assign(strings.begin(), strings.end());
+  };
+  copy_strings("tokenizer.ggml.tokens", vocab.tokens);
+  copy_strings("tokenizer.ggml.merges", vocab.merges);
+  if (file.find_key("tokenizer.ggml.token_type") != nullptr) {
+    for (const int64_t type : file.get_ints("tokenizer.ggml.token_type")) {
+      if (type < 0 || type > 255) {
+        fail(ErrorCode::kCorruptData, "[tokenizer] {}: tokenizer.ggml.token_type: got {}, expected 0 to 255",
+             file.path(), type);
+      }
+      vocab.token_types.push_back(static_cast<int32_t>(type));
+    }
+  }
+  if (file.find_key("tokenizer.ggml.scores") != nullptr) vocab.scores = file.get_floats("tokenizer.ggml.scores");
+  const auto get_id = [&](const char* key) -> std::optional<int64_t> {
+    if (file.find_key(key) == nullptr) return std::nullopt;
+    return file.get_int(key, 0, int64_t{0xFFFFFFFF});
+  };
+  vocab.bos_id = get_id("tokenizer.ggml.bos_token_id");
+  vocab.eos_id = get_id("tokenizer.ggml.eos_token_id");
+  vocab.unk_id = get_id("tokenizer.ggml.unknown_token_id");
+  vocab.padding_id = get_id("tokenizer.ggml.padding_token_id");
+  const auto get_flag = [&](const char* key) -> std::optional<bool> {
+    if (file.find_key(key) == nullptr) return std::nullopt;
+    return file.get_bool(key, false);
+  };
+  vocab.add_bos = get_flag("tokenizer.ggml.add_bos_token");
+  vocab.add_eos = get_flag("tokenizer.ggml.add_eos_token");
+  vocab.add_space_prefix = get_flag("tokenizer.ggml.add_space_prefix");
+  return vocab;
+}
 
 LoadedModel load_model(const std::string& path) {
   const CheckpointDir checkpoint = open_checkpoint(path);

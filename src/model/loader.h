@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "chat/template.h"
+#include "formats/gguf.h"
 #include "model/spec.h"
 #include "model/weights.h"
 #include "tokenizer/tokenizer.h"
@@ -34,6 +35,12 @@ struct LoadedModel {
 /// Opens a Hugging Face or MLX folder, a .gguf file, or a folder with one .gguf.
 /// spec.eos_ids joins generation_config (which wins over config.json), the tokenizer's eos and end-of-turn tokens.
 LoadedModel load_model(const std::string& path);
+
+/// The tokenizer.ggml keys of a file that has them. Throws kCorruptData naming the key.
+GgufVocab read_gguf_vocab(const GgufFile& file);
+
+/// A whole tokenizer.json in a GGUF file of this program, for tokenizers that the tokenizer.ggml keys cannot express.
+inline constexpr const char* kGgufTokenizerKey = "mobilellm.tokenizer";
 
 /// Tokenizer and template alone, from a folder that may hold nothing else, or from a .gguf file.
 struct LoadedText {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,12 +53,35 @@ struct AttentionWindow {
   }
 };
 
+/// How the speeds of a table were scaled, for who writes a configuration; inv_freq has it applied already.
+struct RopeScaling {
+  enum class Kind : uint8_t {
+    kNone,
+    kLinear,
+    kLlama3,
+    kYarn,
+    kUnknown,  ///< Divisors of a GGUF file that no known rule gives.
+  };
+  Kind kind = Kind::kNone;
+  double factor = 1;
+  double original_context = 0;             ///< kLlama3, kYarn
+  double low_freq_factor = 1;              ///< kLlama3
+  double high_freq_factor = 4;             ///< kLlama3
+  double beta_fast = 32;                   ///< kYarn
+  double beta_slow = 1;                    ///< kYarn
+  std::optional<double> attention_factor;  ///< kYarn; computed from factor (and the mscale values) when unset.
+  double mscale = 0;                       ///< kYarn
+  double mscale_all_dim = 0;               ///< kYarn
+  bool is_truncated = true;                ///< kYarn: the corrected range is rounded outwards to whole dimensions.
+};
+
 /// Rotation speeds shared by layers: angle(pos, i) = float(pos) * inv_freq[i], in f32 as the reference computes it.
 struct RopeTable {
   double theta = 10000;
   std::string scaling = "none";  ///< For display: "none", "llama3", "linear", "yarn".
-  std::vector<float> inv_freq;   ///< [head_dim / 2], scaling applied.
-  float attention_factor = 1;    ///< Multiplies cos and sin (YaRN).
+  RopeScaling recipe;
+  std::vector<float> inv_freq;  ///< [head_dim / 2], scaling applied.
+  float attention_factor = 1;   ///< Multiplies cos and sin (YaRN).
 };
 
 /// Query scaling of layers without RoPE (Llama-4): q *= log(1 + floor((pos + 1) / floor_scale)) * attn_scale + 1.
@@ -111,6 +135,11 @@ void validate(const ModelSpec& spec, const std::string& origin);
 int64_t parameter_count(const ModelSpec& spec);
 /// Bytes of keys and values per token when stored in `bytes_per_value` bytes each.
 int64_t kv_bytes_per_token(const ModelSpec& spec, int bytes_per_value);
+
+/// What differs between two descriptions of one model, in words; empty when they compute the same. Not compared:
+/// display texts, token ids, the order of rows that a rotation needs (half-split or interleaved), and the type that an
+/// embedding scale is rounded to.
+std::string first_difference(const ModelSpec& a, const ModelSpec& b);
 
 const char* to_string(NormPlacement value);
 const char* to_string(QkNorm value);

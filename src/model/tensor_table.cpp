@@ -21,9 +21,6 @@ struct RoleNames {
 Names attention_names(std::string_view module) {
   return {fmt::format("self_attn.{}", module), fmt::format("attention.{}", module)};
 }
-Names mlp_names(std::string_view module) {
-  return {fmt::format("mlp.{}", module), fmt::format("feed_forward.{}", module)};
-}
 
 class TableBuilder {
  public:
@@ -37,8 +34,7 @@ class TableBuilder {
               {"model.embed_tokens", "model.tok_embeddings", "embed_tokens", "tok_embeddings"}, "token_embd",
               {vocab, d_model});
     if (!spec.is_output_tied) {
-      add_model(TensorRole::kLmHead, {"lm_head", "output", "model.lm_head", "model.output"}, "output",
-                {vocab, d_model});
+      add_model(TensorRole::kLmHead, head_names(), "output", {vocab, d_model});
     }
     add_model(TensorRole::kFinalNorm, {"model.norm", "norm"}, "output_norm", {d_model});
     for (int i = 0; i < spec.n_layers(); ++i) add_layer(i, spec.layers[static_cast<size_t>(i)], d_model);
@@ -128,6 +124,22 @@ class TableBuilder {
       add_norm(TensorRole::kQNorm, {attention_names("q_norm"), "attn_q_norm"}, is_full ? q_width : head_dim);
       add_norm(TensorRole::kKNorm, {attention_names("k_norm"), "attn_k_norm"}, is_full ? kv_width : head_dim);
     }
+  }
+
+  /// The family's own name of the module first.
+  Names mlp_names(std::string_view module) const {
+    Names names = {fmt::format("mlp.{}", module), fmt::format("feed_forward.{}", module)};
+    const Architecture* family = description_.architecture;
+    if (family != nullptr && names[1].starts_with(family->mlp_module)) std::swap(names[0], names[1]);
+    return names;
+  }
+
+  Names head_names() const {
+    Names names = {"lm_head", "output", "model.lm_head", "model.output"};
+    const Architecture* family = description_.architecture;
+    const bool is_mlx = family != nullptr && description_.names == NameScheme::kMlx;
+    if (is_mlx && names[1] == family->mlx_lm_head) std::swap(names[0], names[1]);
+    return names;
   }
 
   void add_mlp(const LayerSpec& layer, int64_t d_model) {

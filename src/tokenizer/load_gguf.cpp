@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "tokenizer/gguf_pre_rules.h"
 #include "tokenizer/model_builder.h"
 
 namespace mobilellm {
@@ -14,59 +15,6 @@ constexpr int32_t kUserType = 4;
 constexpr int32_t kUnusedType = 5;
 constexpr int32_t kByteType = 6;
 constexpr const char* kMetaspace = "\xE2\x96\x81";
-
-const char* const kDeepSeekCjk = "[\xE4\xB8\x80-\xE9\xBE\xA5\xE3\x81\x80-\xE3\x82\x9F\xE3\x82\xA0-\xE3\x83\xBF]+";
-const char* const kDeepSeekWords =
-    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-const char* const kGpt4oPattern =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-struct PreRule {
-  std::vector<PreTokenizerStep> steps;
-  Normalizer normalizer;
-  bool ignore_merges = false;
-  bool adds_bos = false;
-};
-
-bool is_one_of(std::string_view name, std::initializer_list<std::string_view> names) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-/// Split rule, normalizer and defaults of tokenizer.ggml.pre.
-PreRule find_pre_rule(const std::string& pre, std::string_view origin) {
-  PreRule rule;
-  const auto add_pattern = [&](const char* pattern) {
-    rule.steps.push_back(PatternStep{{{}, Regex(pattern, std::string(origin))}, SplitBehavior::kIsolated, false});
-  };
-  if (is_one_of(pre, {"llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"})) {
-    rule.steps.push_back(ScanStep{scan_llama3});
-    rule.ignore_merges = true;
-    rule.adds_bos = true;
-  } else if (is_one_of(pre, {"dbrx", "smaug-bpe", "chatglm-bpe", "gpt-4", "olmo2"})) {
-    rule.steps.push_back(ScanStep{scan_llama3});
-  } else if (is_one_of(pre, {"qwen2", "qwen3", "stablelm2"})) {
-    rule.steps.push_back(ScanStep{scan_qwen2});
-    std::vector<NormalizerStep> steps;
-    steps.push_back(NormalizeForm{unicode::NormalForm::kNfc});
-    rule.normalizer = Normalizer(std::move(steps));
-  } else if (is_one_of(pre, {"deepseek-r1-qwen", "megrez"})) {
-    rule.steps.push_back(ScanStep{scan_qwen2});
-  } else if (is_one_of(pre, {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone"})) {
-    rule.steps.push_back(ScanStep{scan_digits_gpt2});
-  } else if (is_one_of(pre,
-                       {"", "default", "gpt-2", "gpt2", "olmo", "phi-2", "mpt", "jais", "trillion", "roberta-bpe"})) {
-    rule.steps.push_back(ScanStep{scan_gpt2});
-  } else if (is_one_of(pre, {"deepseek-v3", "deepseek3-llm"})) {
-    add_pattern(R"(\p{N}{1,3})");
-    add_pattern(kDeepSeekCjk);
-    add_pattern(kDeepSeekWords);
-  } else if (is_one_of(pre, {"gpt-4o", "llama4"})) {
-    add_pattern(kGpt4oPattern);
-  } else {
-    fail(ErrorCode::kUnsupported, "[tokenizer] {}: tokenizer.ggml.pre \"{}\" is not supported", origin, pre);
-  }
-  return rule;
-}
 
 /// A special id of the metadata, checked against the vocabulary.
 std::optional<TokenId> checked_id(std::optional<int64_t> id, const char* key, size_t n_tokens,
@@ -110,8 +58,10 @@ PostProcessor wrap(std::optional<TokenId> bos, std::optional<TokenId> eos) {
 }
 
 std::unique_ptr<Tokenizer::Parts> load_byte_level(const GgufVocab& vocab, std::string_view origin, bool& adds_bos) {
-  PreRule rule = find_pre_rule(vocab.pre, origin);
+  const GgufPreRule rule = get_gguf_pre_rule(vocab.pre, origin);
   adds_bos = rule.adds_bos;
+  std::vector<NormalizerStep> normalizers;
+  if (rule.normalizes_nfc) normalizers.push_back(NormalizeForm{unicode::NormalForm::kNfc});
   ModelBuilder builder(std::string(origin), true, vocab.tokens.size(), vocab.tokens.size() * 8);
   for (size_t i = 0; i < vocab.tokens.size(); ++i) {
     builder.add_token(vocab.tokens[i], static_cast<int64_t>(i), "tokenizer.ggml.tokens");
@@ -120,8 +70,8 @@ std::unique_ptr<Tokenizer::Parts> load_byte_level(const GgufVocab& vocab, std::s
   for (size_t i = 0; i < vocab.merges.size(); ++i) builder.add_merge_line(vocab.merges[i], i);
   BpeOptions options;
   options.ignore_merges = rule.ignore_merges;
-  auto parts = builder.finish(options, added_tokens(vocab), std::move(rule.normalizer));
-  parts->pre_tokenizer = PreTokenizer(std::move(rule.steps));
+  auto parts = builder.finish(options, added_tokens(vocab), Normalizer(std::move(normalizers)));
+  parts->pre_tokenizer = PreTokenizer(make_split_steps(rule.split, origin));
   parts->decoder.emplace_back(DecodeByteLevel{});
   return parts;
 }

@@ -13,7 +13,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-const char* const kCommands[] = {"generate", "inspect", "verify", "tokenize", "template", "bench"};
+const char* const kCommands[] = {"generate", "inspect", "convert", "verify", "tokenize", "template", "bench"};
 
 void expect_one_error_line(const ProgramResult& result) {
   EXPECT_THAT(result.err, StartsWith("mobilellm: "));
@@ -108,6 +108,14 @@ TEST(Misuse, NamesFlagValueAndRange) {
       {{"generate", "--model-path", "absent", "--prompt", "x", "--template-args", "[]"}, "expected a JSON object"},
       {{"generate", "--model-path", "absent", "--prompt", "ab\xff"}, "--prompt: not valid UTF-8 at byte 2"},
       {{"verify"}, "--reference is missing"},
+      {{"convert"}, "the model to convert is missing"},
+      {{"convert", "absent"}, "the target is missing"},
+      {{"convert", "absent", "-o", "out"}, "--to is missing: hf, mlx or gguf"},
+      {{"convert", "absent", "-o", "out", "--to", "pt"}, "--to: got 'pt', expected hf, mlx or gguf"},
+      {{"convert", "absent", "-o", "out.gguf", "--dtype", "int8"}, "--dtype: got 'int8', expected f32, f16 or bf16"},
+      {{"convert", "absent", "-o", "out.gguf", "--max-shard-size", "5XB"}, "--max-shard-size: got '5XB'"},
+      {{"convert", "absent", "-o", "out", "--mlx-path", "out"}, "name two targets"},
+      {{"convert", "absent", "--mlx-path", "out", "--to", "gguf"}, "--mlx-path writes mlx"},
       {{"template"}, "exactly one of --model-path and --file"},
       {{"template", "--file", "x", "--now", "tomorrow"}, "tomorrow"},
   };

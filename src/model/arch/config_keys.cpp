@@ -247,13 +247,14 @@ ModelSpec read_base_gguf(JsonObjectReader& metadata, const std::string& arch, co
     if (factor > 1) scale_rope_linear(table, factor);
   } else if (scaling == "yarn") {
     if (original < 1) metadata.fail_key(key("rope.scaling.original_context_length"), "expected at least 1");
-    YarnScaling yarn;
+    RopeScaling yarn;
     yarn.factor = std::max(factor, 1.0);
     yarn.original_context = static_cast<double>(original);
     yarn.beta_fast = metadata.get_number(key("rope.scaling.yarn_beta_fast"), 1e-3, 1e6, yarn.beta_fast);
     yarn.beta_slow = metadata.get_number(key("rope.scaling.yarn_beta_slow"), 1e-3, 1e6, yarn.beta_slow);
     scale_rope_yarn(table, yarn);
     table.attention_factor *= static_cast<float>(metadata.get_number(key("rope.scaling.attn_factor"), 1e-6, 1e6, 1));
+    table.recipe.attention_factor = static_cast<double>(table.attention_factor);
   } else if (scaling != "none") {
     fail(ErrorCode::kUnsupported, "[config] {}: {}: got \"{}\", expected none, linear or yarn", metadata.origin(),
          key("rope.scaling.type"), scaling);
@@ -269,7 +270,6 @@ ModelSpec read_base_gguf(JsonObjectReader& metadata, const std::string& arch, co
            metadata.origin());
     }
     divide_rope(table, rope_divisors);
-    table.scaling = "llama3";
   }
   spec.rope_tables.push_back(std::move(table));
 

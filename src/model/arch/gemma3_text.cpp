@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "model/arch/config_writer.h"
 #include "model/arch/registry.h"
 #include "model/arch/rope.h"
 
@@ -124,13 +125,82 @@ ModelSpec from_gguf(JsonObjectReader& metadata, const TensorShapes& tensors, con
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     if (slides[i]) set_window(spec.layers[i], {AttentionWindow::Kind::kSliding, size});
   }
+  // Not a key of other programs, which take head_dim^-0.5.
+  const double scale = metadata.get_number("gemma3.attention.scale", 0, 1e3, 0);
+  for (LayerSpec& layer : spec.layers) {
+    if (scale > 0) layer.score_scale = static_cast<float>(scale);
+  }
   return spec;
+}
+
+bool is_sliding(const LayerSpec& layer) { return layer.window.kind == AttentionWindow::Kind::kSliding; }
+
+/// The period of the window pattern; 0 when it has none.
+int64_t find_pattern(const ModelSpec& spec) {
+  for (int64_t pattern = 1; pattern <= spec.n_layers() + 1; ++pattern) {
+    bool fits = true;
+    for (int i = 0; i < spec.n_layers(); ++i) {
+      fits = fits && is_sliding_layer(i, pattern) == is_sliding(spec.layers[static_cast<size_t>(i)]);
+    }
+    // The usual period where a few layers leave several possible.
+    if (fits && spec.n_layers() < kDefaultPattern && pattern > spec.n_layers()) return kDefaultPattern;
+    if (fits) return pattern;
+  }
+  return 0;
+}
+
+int64_t window_size(const ModelSpec& spec) {
+  for (const LayerSpec& layer : spec.layers) {
+    if (is_sliding(layer)) return layer.window.size;
+  }
+  return 4096;
+}
+
+Json to_config(const ModelSpec& spec) {
+  const LayerSpec& layer = spec.layers[0];
+  Json config = write_base_config(spec);
+  std::erase_if(config.as_object(), [](const Json::Member& member) { return member.first == "hidden_act"; });
+  // query_pre_attn_scalar is a small integer in every published file.
+  const double scalar = 1.0 / (static_cast<double>(layer.score_scale) * static_cast<double>(layer.score_scale));
+  const double rounded = std::round(scalar);
+  const bool is_integer = static_cast<float>(1.0 / std::sqrt(rounded)) == layer.score_scale;
+  config.set("hidden_activation", "gelu_pytorch_tanh")
+      .set("attention_bias", layer.has_qkv_bias)
+      .set("query_pre_attn_scalar", is_integer ? Json(static_cast<int64_t>(rounded)) : Json(scalar))
+      .set("sliding_window", window_size(spec))
+      .set("rope_local_base_freq", spec.rope_tables[kLocalTable].theta)
+      .set("attn_logit_softcapping", nullptr)
+      .set("final_logit_softcapping", nullptr);
+  Json types = Json::array();
+  for (const LayerSpec& each : spec.layers) types.push(is_sliding(each) ? "sliding_attention" : "full_attention");
+  config.set("layer_types", std::move(types));
+  const int64_t pattern = find_pattern(spec);
+  if (pattern > 0) config.set("sliding_window_pattern", pattern);
+  return config;
+}
+
+void to_gguf(const ModelSpec& spec, GgufMetadata& metadata) {
+  write_base_gguf(spec, "gemma3", metadata);
+  metadata.set("gemma3.rope.freq_base_swa", static_cast<float>(spec.rope_tables[kLocalTable].theta));
+  metadata.set("gemma3.attention.sliding_window", static_cast<uint32_t>(window_size(spec)));
+  const int64_t pattern = find_pattern(spec);
+  if (pattern == 0) {
+    std::vector<bool> slides;
+    for (const LayerSpec& layer : spec.layers) slides.push_back(is_sliding(layer));
+    metadata.set("gemma3.attention.sliding_window_pattern", std::move(slides));
+  } else if (pattern != kDefaultPattern) {
+    metadata.set("gemma3.attention.sliding_window_pattern", static_cast<uint32_t>(pattern));
+  }
+  const LayerSpec& layer = spec.layers[0];
+  if (layer.score_scale != static_cast<float>(1.0 / std::sqrt(layer.head_dim))) {
+    metadata.set("gemma3.attention.scale", layer.score_scale);
+  }
 }
 
 }  // namespace
 
 extern const Architecture kGemma3Text;
-const Architecture kGemma3Text = {"gemma3_text",          "Gemma3ForCausalLM", "gemma3",
-                                  NormTransform::kAddOne, from_config,         from_gguf};
+const Architecture kGemma3Text = {"gemma3_text", "Gemma3ForCausalLM", "gemma3",  NormTransform::kAddOne,
+                                  from_config,   from_gguf,           to_config, to_gguf};
 
 }  // namespace mobilellm

@@ -1,4 +1,5 @@
 // Llama (SmolLM2, Llama-3.2): pre-norm, half-split RoPE with Llama-3 scaling, optional biases.
+#include "model/arch/config_writer.h"
 #include "model/arch/registry.h"
 #include "model/arch/rope.h"
 
@@ -19,9 +20,18 @@ ModelSpec from_gguf(JsonObjectReader& metadata, const TensorShapes& tensors, con
   return spec;
 }
 
+Json to_config(const ModelSpec& spec) {
+  Json config = write_base_config(spec);
+  config.set("attention_bias", spec.layers[0].has_qkv_bias).set("mlp_bias", spec.layers[0].has_mlp_bias);
+  return config;
+}
+
+void to_gguf(const ModelSpec& spec, GgufMetadata& metadata) { write_base_gguf(spec, "llama", metadata); }
+
 }  // namespace
 
 extern const Architecture kLlama;
-const Architecture kLlama = {"llama", "LlamaForCausalLM", "llama", NormTransform::kNone, from_config, from_gguf};
+const Architecture kLlama = {"llama",     "LlamaForCausalLM", "llama",   NormTransform::kNone,
+                             from_config, from_gguf,          to_config, to_gguf};
 
 }  // namespace mobilellm

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "model/arch/config_writer.h"
 #include "model/arch/registry.h"
 #include "model/arch/rope.h"
 
@@ -134,29 +135,160 @@ ModelSpec from_config(JsonObjectReader& config, const TensorShapes& tensors) {
   return spec;
 }
 
+constexpr const char* kChunkKey = "llama4.attention.sliding_window";
+constexpr const char* kChunkedLayersKey = "llama4.attention.sliding_window_pattern";
+constexpr const char* kRopeLayersKey = "llama4.rope.layers";
+constexpr const char* kQkNormKey = "llama4.attention.use_qk_norm";
+constexpr const char* kTemperatureKey = "llama4.attention.temperature_scale";
+constexpr const char* kTemperatureLengthKey = "llama4.attention.temperature_length";
+
+/// One flag for each layer, or the given default where the key is absent.
+std::vector<bool> read_layer_flags(JsonObjectReader& metadata, const char* key, std::vector<bool> defaults) {
+  const Json* list = metadata.find(key);
+  if (list == nullptr) return defaults;
+  std::vector<bool> flags;
+  if (list->is_array()) {
+    for (const Json& flag : list->as_array()) flags.push_back(flag.is_bool() ? flag.as_bool() : flag == Json(1));
+  }
+  if (flags.size() != defaults.size()) {
+    metadata.fail_key(key, fmt::format("expected one flag for each of {} layers", defaults.size()));
+  }
+  return flags;
+}
+
+/// What the converter of other programs can say: chunks of one size and every fourth layer without RoPE, or, with the
+/// size 0, every layer with RoPE and full attention. The keys of single layers are ours.
+struct GgufLayout {
+  int64_t chunk = 0;
+  std::vector<bool> rope_layers;
+  std::vector<bool> chunked_layers;
+  bool has_qk_norm = true;
+  AttentionTemperature temperature;
+};
+
+GgufLayout default_layout(int64_t chunk, int n_layers) {
+  GgufLayout layout;
+  layout.chunk = chunk;
+  for (int i = 0; i < n_layers; ++i) layout.rope_layers.push_back(chunk == 0 || (i + 1) % kDefaultNoRopeInterval != 0);
+  layout.chunked_layers = layout.rope_layers;
+  layout.temperature.is_on = chunk > 0;
+  return layout;
+}
+
+void apply_layout(const GgufLayout& layout, ModelSpec& spec) {
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    LayerSpec& layer = spec.layers[i];
+    const bool uses_rope = layout.rope_layers[i];
+    layer.rope_style = uses_rope ? RopeStyle::kInterleaved : RopeStyle::kNone;
+    layer.qk_norm = uses_rope && layout.has_qk_norm ? QkNorm::kWeightless : QkNorm::kNone;
+    if (!uses_rope) layer.temperature = layout.temperature;
+    if (layout.chunked_layers[i] && layout.chunk > 0) {
+      layer.window = {AttentionWindow::Kind::kChunked, layout.chunk};
+    }
+  }
+}
+
 ModelSpec from_gguf(JsonObjectReader& metadata, const TensorShapes& tensors, const std::vector<float>& rope_divisors) {
   ModelSpec spec = read_base_gguf(metadata, "llama4", tensors, rope_divisors);
   metadata.ignore("llama4.interleave_moe_layer_step");
   metadata.ignore("llama4.expert_feed_forward_length");
   metadata.ignore("llama4.expert_shared_feed_forward_length");
-  // 0 is how the converter writes "every layer sees everything and rotates"; files of real Llama-4 lack the key.
-  const int64_t chunk = metadata.get_int("llama4.attention.sliding_window", 0, kMaxContext, kDefaultChunk);
-  for (int i = 0; i < spec.n_layers(); ++i) {
-    LayerSpec& layer = spec.layers[static_cast<size_t>(i)];
-    const bool uses_rope = chunk == 0 || (i + 1) % kDefaultNoRopeInterval != 0;
-    layer.rope_style = uses_rope ? RopeStyle::kInterleaved : RopeStyle::kNone;
-    layer.qk_norm = uses_rope ? QkNorm::kWeightless : QkNorm::kNone;
-    layer.temperature.is_on = !uses_rope;
-    if (uses_rope && chunk > 0) layer.window = {AttentionWindow::Kind::kChunked, chunk};
+  // Files of real Llama-4 lack the key.
+  GgufLayout layout = default_layout(metadata.get_int(kChunkKey, 0, kMaxContext, kDefaultChunk), spec.n_layers());
+  layout.rope_layers = read_layer_flags(metadata, kRopeLayersKey, layout.rope_layers);
+  layout.chunked_layers = read_layer_flags(metadata, kChunkedLayersKey, layout.chunked_layers);
+  layout.has_qk_norm = metadata.get_bool(kQkNormKey, true);
+  layout.temperature.attn_scale = metadata.get_number(kTemperatureKey, -1e6, 1e6, layout.temperature.attn_scale);
+  layout.temperature.floor_scale = metadata.get_number(kTemperatureLengthKey, 0, 1e12, layout.temperature.floor_scale);
+  layout.temperature.is_on = layout.temperature.floor_scale > 0 && layout.temperature.attn_scale != 0;
+  apply_layout(layout, spec);
+  const auto plain = tensors.find("blk.0.ffn_plain_up.weight");
+  if (plain == tensors.end()) {
+    spec.mlp_reason = "SwiGLU: no tensor is named ffn_plain_up";
+    return spec;
   }
-  spec.mlp_reason = "SwiGLU: the only MLP that GGUF files have";
+  if (plain->second.size() != 2 || plain->second[0] < 1 || plain->second[0] > kMaxDff) {
+    fail(ErrorCode::kCorruptData, "[config] {}: tensor '{}': expected two dimensions, the first from 1 to {}",
+         metadata.origin(), plain->first, kMaxDff);
+  }
+  for (LayerSpec& layer : spec.layers) {
+    layer.mlp = MlpKind::kDualBranch;
+    layer.d_ff_plain = static_cast<int>(plain->second[0]);
+  }
+  spec.mlp_reason = "dual-branch: the checkpoint has " + plain->first;
   return spec;
+}
+
+/// The layout that a spec has, as far as one can say it.
+GgufLayout layout_of(const ModelSpec& spec) {
+  GgufLayout layout;
+  layout.temperature.is_on = false;
+  layout.has_qk_norm = false;
+  for (const LayerSpec& layer : spec.layers) {
+    const bool uses_rope = layer.rope_style != RopeStyle::kNone;
+    layout.rope_layers.push_back(uses_rope);
+    layout.chunked_layers.push_back(layer.window.kind == AttentionWindow::Kind::kChunked);
+    if (layout.chunked_layers.back()) layout.chunk = layer.window.size;
+    if (layer.qk_norm == QkNorm::kWeightless) layout.has_qk_norm = true;
+    if (!uses_rope) layout.temperature = layer.temperature;
+  }
+  return layout;
+}
+
+Json to_config(const ModelSpec& spec) {
+  const LayerSpec& layer = spec.layers[0];
+  const GgufLayout layout = layout_of(spec);
+  const bool is_dual = layer.mlp == MlpKind::kDualBranch;
+  Json rope_layers = Json::array();
+  Json types = Json::array();
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    rope_layers.push(layout.rope_layers[i] ? 1 : 0);
+    types.push(layout.chunked_layers[i] ? "chunked_attention" : "full_attention");
+  }
+  Json config = write_base_config(spec);
+  config.set("attention_bias", layer.has_qkv_bias)
+      .set("intermediate_size_mlp", is_dual ? layer.d_ff_plain : layer.d_ff)
+      .set("num_local_experts", 0)
+      .set("num_experts_per_tok", 0)
+      .set("interleave_moe_layer_step", 0)
+      .set("moe_layers", Json::array())
+      .set("no_rope_layers", std::move(rope_layers))
+      .set("layer_types", std::move(types))
+      .set("attention_chunk_size", layout.chunk > 0 ? Json(layout.chunk) : Json(kDefaultChunk))
+      .set("use_qk_norm", layout.has_qk_norm)
+      .set("attn_temperature_tuning", layout.temperature.is_on)
+      .set("floor_scale", json_number(static_cast<float>(layout.temperature.floor_scale)))
+      .set("attn_scale", json_number(static_cast<float>(layout.temperature.attn_scale)));
+  return config;
+}
+
+void to_gguf(const ModelSpec& spec, GgufMetadata& metadata) {
+  write_base_gguf(spec, "llama4", metadata);
+  metadata.set("llama4.expert_count", uint32_t{0});
+  metadata.set("llama4.expert_used_count", uint32_t{0});
+  metadata.set("llama4.interleave_moe_layer_step", uint32_t{0});
+  metadata.set("llama4.expert_feed_forward_length", static_cast<uint32_t>(spec.layers[0].d_ff));
+  const GgufLayout layout = layout_of(spec);
+  const GgufLayout usual = default_layout(layout.chunk, spec.n_layers());
+  metadata.set(kChunkKey, static_cast<uint32_t>(layout.chunk));
+  const bool has_nope =
+      std::find(layout.rope_layers.begin(), layout.rope_layers.end(), false) != layout.rope_layers.end();
+  if (layout.rope_layers != usual.rope_layers) metadata.set(kRopeLayersKey, layout.rope_layers);
+  if (layout.chunk > 0 && layout.chunked_layers != usual.chunked_layers) {
+    metadata.set(kChunkedLayersKey, layout.chunked_layers);
+  }
+  if (!layout.has_qk_norm) metadata.set(kQkNormKey, false);
+  if (has_nope) {
+    const double length = layout.temperature.is_on ? layout.temperature.floor_scale : 0;
+    metadata.set(kTemperatureLengthKey, static_cast<float>(length));
+    metadata.set(kTemperatureKey, static_cast<float>(layout.temperature.attn_scale));
+  }
 }
 
 }  // namespace
 
 extern const Architecture kLlama4Text;
-const Architecture kLlama4Text = {"llama4_text",        "Llama4ForCausalLM", "llama4",
-                                  NormTransform::kNone, from_config,         from_gguf};
+const Architecture kLlama4Text = {"llama4_text", "Llama4ForCausalLM", "llama4", NormTransform::kNone, from_config,
+                                  from_gguf,     to_config,           to_gguf,  "feed_forward",       "output"};
 
 }  // namespace mobilellm

@@ -1,5 +1,6 @@
 // OLMo-2: norms on the outputs of attention and MLP, q/k norm over the whole projection.
 #include "base/error.h"
+#include "model/arch/config_writer.h"
 #include "model/arch/registry.h"
 #include "model/arch/rope.h"
 
@@ -26,9 +27,17 @@ ModelSpec from_gguf(JsonObjectReader& metadata, const TensorShapes& tensors, con
   return spec;
 }
 
+Json to_config(const ModelSpec& spec) {
+  Json config = write_base_config(spec);
+  return config;
+}
+
+void to_gguf(const ModelSpec& spec, GgufMetadata& metadata) { write_base_gguf(spec, "olmo2", metadata); }
+
 }  // namespace
 
 extern const Architecture kOlmo2;
-const Architecture kOlmo2 = {"olmo2", "Olmo2ForCausalLM", "olmo2", NormTransform::kNone, from_config, from_gguf};
+const Architecture kOlmo2 = {"olmo2",     "Olmo2ForCausalLM", "olmo2",   NormTransform::kNone,
+                             from_config, from_gguf,          to_config, to_gguf};
 
 }  // namespace mobilellm

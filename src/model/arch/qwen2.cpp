@@ -1,4 +1,5 @@
 // Qwen2 and Qwen2.5 (DeepSeek-R1-Distill-Qwen, OpenReasoning-Nemotron): biases on q, k and v only.
+#include "model/arch/config_writer.h"
 #include "model/arch/qwen_window.h"
 #include "model/arch/registry.h"
 #include "model/arch/rope.h"
@@ -22,9 +23,18 @@ ModelSpec from_gguf(JsonObjectReader& metadata, const TensorShapes& tensors, con
   return read_base_gguf(metadata, "qwen2", tensors, rope_divisors);
 }
 
+Json to_config(const ModelSpec& spec) {
+  Json config = write_base_config(spec);
+  config.set("use_sliding_window", false);
+  return config;
+}
+
+void to_gguf(const ModelSpec& spec, GgufMetadata& metadata) { write_base_gguf(spec, "qwen2", metadata); }
+
 }  // namespace
 
 extern const Architecture kQwen2;
-const Architecture kQwen2 = {"qwen2", "Qwen2ForCausalLM", "qwen2", NormTransform::kNone, from_config, from_gguf};
+const Architecture kQwen2 = {"qwen2",     "Qwen2ForCausalLM", "qwen2",   NormTransform::kNone,
+                             from_config, from_gguf,          to_config, to_gguf};
 
 }  // namespace mobilellm

@@ -1,4 +1,5 @@
 // Qwen3 (dense): per-head norms on q and k before RoPE.
+#include "model/arch/config_writer.h"
 #include "model/arch/qwen_window.h"
 #include "model/arch/registry.h"
 #include "model/arch/rope.h"
@@ -20,9 +21,18 @@ ModelSpec from_gguf(JsonObjectReader& metadata, const TensorShapes& tensors, con
   return spec;
 }
 
+Json to_config(const ModelSpec& spec) {
+  Json config = write_base_config(spec);
+  config.set("attention_bias", spec.layers[0].has_qkv_bias).set("use_sliding_window", false);
+  return config;
+}
+
+void to_gguf(const ModelSpec& spec, GgufMetadata& metadata) { write_base_gguf(spec, "qwen3", metadata); }
+
 }  // namespace
 
 extern const Architecture kQwen3;
-const Architecture kQwen3 = {"qwen3", "Qwen3ForCausalLM", "qwen3", NormTransform::kNone, from_config, from_gguf};
+const Architecture kQwen3 = {"qwen3",     "Qwen3ForCausalLM", "qwen3",   NormTransform::kNone,
+                             from_config, from_gguf,          to_config, to_gguf};
 
 }  // namespace mobilellm

@@ -74,6 +74,7 @@ ModelDescription describe_config(const Json& config, const std::string& origin, 
   }
 
   ModelDescription description;
+  description.architecture = architecture;
   description.spec = architecture->from_config(reader, tensors);
   set_display_facts(description.spec, *architecture);
   description.norm_transform = architecture->norm_weight;
@@ -94,6 +95,7 @@ ModelDescription describe_gguf(const Json& metadata, const std::string& origin, 
          known_names(&Architecture::gguf_name));
   }
   ModelDescription description;
+  description.architecture = architecture;
   description.names = NameScheme::kGguf;
   description.spec = architecture->from_gguf(reader, tensors, rope_divisors);
   set_display_facts(description.spec, *architecture);

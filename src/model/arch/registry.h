@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "formats/gguf_writer.h"
 #include "model/arch/config_keys.h"
 #include "model/spec.h"
 
@@ -13,7 +14,8 @@ namespace mobilellm {
 
 /// Who named the tensors.
 enum class NameScheme : uint8_t {
-  kHuggingFace,  ///< Also MLX, with its older names.
+  kHuggingFace,  ///< Read with every name that MLX programs have given tensors.
+  kMlx,          ///< The same, but the names of mlx-lm come first, for writing.
   kGguf,
 };
 
@@ -22,11 +24,14 @@ enum class NormTransform : uint8_t {
   kAddOne,  ///< The file stores w of a norm that multiplies by 1 + w.
 };
 
+struct Architecture;
+
 /// A spec, and what binding the checkpoint's tensors needs besides it.
 struct ModelDescription {
   ModelSpec spec;
   NameScheme names = NameScheme::kHuggingFace;
   NormTransform norm_transform = NormTransform::kNone;
+  const Architecture* architecture = nullptr;  ///< Set by describe_config() and describe_gguf().
 };
 
 /// One family: a config becomes a spec. Adding a family is one file with one of these and a line in registry.cpp.
@@ -39,6 +44,13 @@ struct Architecture {
   ModelSpec (*from_config)(JsonObjectReader& config, const TensorShapes& tensors);
   ModelSpec (*from_gguf)(JsonObjectReader& metadata, const TensorShapes& tensors,
                          const std::vector<float>& rope_divisors);
+  /// The inverses: config.json of the Hugging Face class, and the keys of `gguf_name`. They write what the file can
+  /// say; whether that is all of the spec, the caller finds by reading it back and comparing.
+  Json (*to_config)(const ModelSpec& spec);
+  void (*to_gguf)(const ModelSpec& spec, GgufMetadata& metadata);
+
+  const char* mlp_module = "mlp";       ///< Of Hugging Face names: layers.N.<mlp_module>.gate_proj
+  const char* mlx_lm_head = "lm_head";  ///< Of an untied output in mlx-lm.
 };
 
 std::span<const Architecture* const> all_architectures();
@@ -53,5 +65,8 @@ ModelDescription describe_config(const Json& config, const std::string& origin, 
 /// empty.
 ModelDescription describe_gguf(const Json& metadata, const std::string& origin, const TensorShapes& tensors,
                                const std::vector<float>& rope_divisors);
+
+/// Values of rope_freqs.weight that make a GGUF reader rotate as this table says.
+std::vector<float> rope_divisors(const RopeTable& table);
 
 }  // namespace mobilellm

@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <vector>
 
 #include "base/error.h"
 #include "model/arch/config_keys.h"
+#include "model/arch/registry.h"
 
 namespace mobilellm {
 namespace {
@@ -16,6 +18,12 @@ namespace {
 float position_period(double theta, int head_dim, int i) {
   const float exponent = static_cast<float>(2 * i) / static_cast<float>(head_dim);
   return static_cast<float>(std::pow(static_cast<double>(static_cast<float>(theta)), static_cast<double>(exponent)));
+}
+
+// Equal but for rounding.
+bool is_near(std::span<const float> a, std::span<const float> b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](float x, float y) { return std::abs(x - y) <= 2e-6f * std::max(std::abs(x), std::abs(y)); });
 }
 
 double yarn_mscale(double scale, double mscale) { return scale <= 1 ? 1.0 : 0.1 * mscale * std::log(scale) + 1.0; }
@@ -48,14 +56,21 @@ void scale_rope_llama3(RopeTable& table, double factor, double low_freq_factor, 
     }
   }
   table.scaling = "llama3";
+  table.recipe.kind = RopeScaling::Kind::kLlama3;
+  table.recipe.factor = factor;
+  table.recipe.low_freq_factor = low_freq_factor;
+  table.recipe.high_freq_factor = high_freq_factor;
+  table.recipe.original_context = original_context;
 }
 
 void scale_rope_linear(RopeTable& table, double factor) {
   for (float& frequency : table.inv_freq) frequency /= static_cast<float>(factor);
   table.scaling = "linear";
+  table.recipe.kind = RopeScaling::Kind::kLinear;
+  table.recipe.factor = factor;
 }
 
-void scale_rope_yarn(RopeTable& table, const YarnScaling& yarn) {
+void scale_rope_yarn(RopeTable& table, const RopeScaling& yarn) {
   const int half = static_cast<int>(table.inv_freq.size());
   const int head_dim = 2 * half;
   // The dimension that turns `rotations` times over the original context.
@@ -90,10 +105,43 @@ void scale_rope_yarn(RopeTable& table, const YarnScaling& yarn) {
     table.attention_factor = static_cast<float>(yarn_mscale(yarn.factor, 1));
   }
   table.scaling = "yarn";
+  table.recipe = yarn;
+  table.recipe.kind = RopeScaling::Kind::kYarn;
 }
 
 void divide_rope(RopeTable& table, std::span<const float> divisors) {
+  const RopeTable unscaled = table;
   for (size_t i = 0; i < table.inv_freq.size(); ++i) table.inv_freq[i] /= divisors[i];
+  table.scaling = "llama3";
+  table.recipe = {};
+  table.recipe.kind = RopeScaling::Kind::kUnknown;
+  // Every published model has the factors 1 and 4 and a power of two; the slowest speeds are divided by the factor.
+  const double factor =
+      std::round(static_cast<double>(*std::max_element(divisors.begin(), divisors.end())) * 1e4) / 1e4;
+  for (double original = 16; factor >= 1 && original <= static_cast<double>(kMaxContext); original *= 2) {
+    RopeTable candidate = unscaled;
+    scale_rope_llama3(candidate, factor, 1, 4, original);
+    if (is_near(candidate.inv_freq, table.inv_freq)) {
+      table.recipe = candidate.recipe;
+      return;
+    }
+  }
+}
+
+std::vector<float> rope_divisors(const RopeTable& table) {
+  const int head_dim = static_cast<int>(2 * table.inv_freq.size());
+  const RopeTable unscaled = make_rope_table(table.theta, head_dim);
+  std::vector<float> divisors(table.inv_freq.size());
+  for (size_t i = 0; i < divisors.size(); ++i) {
+    const float from = unscaled.inv_freq[i];
+    const float to = table.inv_freq[i];
+    divisors[i] = from / to;
+    for (const float towards : {0.0f, std::numeric_limits<float>::max()}) {
+      const float neighbour = std::nextafter(from / to, towards);
+      if (from / divisors[i] != to && from / neighbour == to) divisors[i] = neighbour;
+    }
+  }
+  return divisors;
 }
 
 RopeTable read_rope_parameters(JsonObjectReader& object, double theta, int head_dim, int64_t max_context) {
@@ -119,7 +167,7 @@ RopeTable read_rope_parameters(JsonObjectReader& object, double theta, int head_
     const auto original = static_cast<double>(object.get_int("original_max_position_embeddings", 1, kMaxContext));
     scale_rope_llama3(table, factor, low, high, original);
   } else if (type == "yarn") {
-    YarnScaling yarn;
+    RopeScaling yarn;
     yarn.factor = get_factor();
     yarn.original_context =
         static_cast<double>(object.get_int("original_max_position_embeddings", 1, kMaxContext, max_context));

@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "model/spec.h"
@@ -20,21 +21,11 @@ void scale_rope_llama3(RopeTable& table, double factor, double low_freq_factor, 
 /// Positions divided by `factor`.
 void scale_rope_linear(RopeTable& table, double factor);
 
-struct YarnScaling {
-  double factor = 1;
-  double original_context = 0;
-  double beta_fast = 32;
-  double beta_slow = 1;
-  std::optional<double> attention_factor;  ///< Computed from factor (and the mscale values) when unset.
-  double mscale = 0;
-  double mscale_all_dim = 0;
-  bool is_truncated = true;  ///< Round the corrected range outwards to whole dimensions.
-};
-
 /// YaRN (Peng et al., 2023) as transformers computes it.
-void scale_rope_yarn(RopeTable& table, const YarnScaling& yarn);
+void scale_rope_yarn(RopeTable& table, const RopeScaling& yarn);
 
-/// Divides every speed by its divisor (GGUF `rope_freqs.weight`). `divisors`: [head_dim / 2], checked by the caller.
+/// Divides every speed by its divisor (GGUF `rope_freqs.weight`), and finds the Llama-3 scaling that gave the divisors.
+/// `divisors`: [head_dim / 2], checked by the caller.
 void divide_rope(RopeTable& table, std::span<const float> divisors);
 
 /// The table of one `rope_scaling` or `rope_parameters` object; every key of it is read.

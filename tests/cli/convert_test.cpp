@@ -1,0 +1,82 @@
+// mobilellm convert: results that compute the same, messages, and nothing left after a failure.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "base/files.h"
+#include "base/json.h"
+#include "tests/cli/program.h"
+
+namespace mobilellm {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(Convert, ResultsComputeTheSame) {
+  const ScratchDir folder;
+  for (const char* model : {"models/r1", "models/llama_bias", "models/gemma3_new", "models/olmo2", "models/qwen3"}) {
+    for (const char* format : {"mlx", "gguf"}) {
+      const std::string target = folder.path(file_name(model) + "." + format);
+      const ProgramResult result = run_program({"convert", golden(model), "-o", target, "--to", format});
+      EXPECT_EQ(result.status, 0) << result.err;
+      EXPECT_THAT(result.out, HasSubstr("saved " + target));
+      const ProgramResult verified =
+          run_program({"verify", "--model-path", target, "--reference", golden(model) + "/golden.safetensors"});
+      EXPECT_EQ(verified.status, 0) << target << verified.out << verified.err;
+    }
+  }
+}
+
+TEST(Convert, OptionsOfTheOriginalAndJson) {
+  const ScratchDir folder;
+  const ProgramResult result = run_program({"convert", "--hf-path", golden("e2e/r1_chat"), "--mlx-path",
+                                            folder.path("mlx"), "--dtype", "bfloat16", "--json"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  const Json report = Json::parse(result.out, "output");
+  EXPECT_EQ(report.find("format")->as_string(), "mlx");
+  EXPECT_EQ(report.find("parameters")->as_int(), 167360);
+  EXPECT_EQ(report.find("bits_per_weight")->as_double(), 16);
+  EXPECT_TRUE(report.find("rounded")->as_array().empty());
+  const ProgramResult answer = run_program(
+      {"generate", "--model-path", folder.path("mlx"), "--prompt", "Hi", "--max-tokens", "3", "--temperature", "0"});
+  EXPECT_EQ(answer.status, 0) << answer.err;
+}
+
+TEST(Convert, TellsWhatWasRounded) {
+  const ScratchDir folder;
+  const ProgramResult result = run_program({"convert", golden("mlx/r1_q8_g64"), "--output", folder.path("out.gguf")});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("tensors were rounded"));
+  EXPECT_THAT(result.out, HasSubstr("from affine 8 bits, group 64 to Q8_0: error 0.00"));
+}
+
+TEST(Convert, DrawsABarOnATerminal) {
+  const ScratchDir folder;
+  ProgramOptions options;
+  options.stderr_on_terminal = true;
+  const ProgramResult result =
+      run_program({"convert", golden("models/r1"), "-o", folder.path("out"), "--to", "hf"}, options);
+  EXPECT_EQ(result.status, 0);
+  EXPECT_THAT(result.err, HasSubstr("converting [###"));
+}
+
+TEST(Convert, AFailureLeavesNothing) {
+  const ScratchDir folder;
+  const ProgramResult quantized =
+      run_program({"convert", golden("mlx/r1_q4_g64"), "-o", folder.path("out"), "--to", "hf"});
+  EXPECT_EQ(quantized.status, 2);
+  EXPECT_THAT(quantized.err, HasSubstr("add --dequantize"));
+  // The shell's limit on file sizes stands for a full disk.
+  ProgramOptions options;
+  options.program = "/bin/sh";
+  const std::string command =
+      "ulimit -f 500; exec " MOBILELLM_PROGRAM " convert " + golden("models/r1") + " -o " + folder.path("out.gguf");
+  const ProgramResult full = run_program({"-c", command}, options);
+  EXPECT_EQ(full.status, 1);
+  EXPECT_THAT(full.err, HasSubstr("cannot write"));
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+}
+
+}  // namespace
+}  // namespace mobilellm
