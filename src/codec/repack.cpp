@@ -7,13 +7,13 @@
 //       value j in its low nibble and value j + 16 in its high one.
 #include "codec/repack.h"
 
-#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
 
 #include "base/error.h"
+#include "codec/encode.h"
 #include "codec/families.h"
 #include "tensor/float_convert.h"
 
@@ -102,21 +102,12 @@ uint32_t high_bits(const Codes& codes) {
   return bits;
 }
 
-void append_q8_0(const float* values, const StoredMatrix& matrix, std::vector<std::byte>& out) {
-  float largest = 0;
-  for (size_t i = 0; i < kBlock; ++i) largest = std::max(largest, std::abs(values[i]));
-  const float scale = largest / 127;
-  append_value(out, checked_fp16(scale, matrix));
-  for (size_t i = 0; i < kBlock; ++i) {
-    const float code = scale > 0 ? std::round(values[i] / scale) : 0;
-    out.push_back(static_cast<std::byte>(static_cast<int8_t>(std::clamp(code, -127.0F, 127.0F))));
-  }
-}
-
-void append_nearest_row(const StoredMatrix& matrix, int64_t row, std::vector<std::byte>& out) {
-  std::vector<float> values(static_cast<size_t>(matrix.cols));
-  matrix.codec->decode_rows(matrix, row, row + 1, values.data());
-  for (size_t i = 0; i < values.size(); i += kBlock) append_q8_0(values.data() + i, matrix, out);
+void append_nearest_rows(const StoredMatrix& matrix, int64_t row_begin, int64_t row_end, std::vector<std::byte>& out) {
+  std::vector<float> values(static_cast<size_t>((row_end - row_begin) * matrix.cols));
+  matrix.codec->decode_rows(matrix, row_begin, row_end, values.data());
+  EncodedMatrix blocks(DType::kQ8_0, row_end - row_begin, matrix.cols, matrix.name);
+  encode_rows(blocks, 0, row_end - row_begin, values.data());
+  out.insert(out.end(), blocks.data().begin(), blocks.data().end());
 }
 
 void append_exact_row(const StoredMatrix& matrix, int64_t row, DType type, std::vector<std::byte>& out) {
@@ -185,13 +176,8 @@ void append_blocks(const StoredMatrix& packed, int64_t row_begin, int64_t row_en
          packed.name, packed.cols, kBlock);
   }
   const DType type = nearest_block_type(packed);
-  for (int64_t row = row_begin; row < row_end; ++row) {
-    if (type == DType::kQ8_0) {
-      append_nearest_row(packed, row, out);
-    } else {
-      append_exact_row(packed, row, type, out);
-    }
-  }
+  if (type == DType::kQ8_0) return append_nearest_rows(packed, row_begin, row_end, out);
+  for (int64_t row = row_begin; row < row_end; ++row) append_exact_row(packed, row, type, out);
 }
 
 std::optional<QuantizationParams> exact_packing(DType block_type) {
