@@ -19,7 +19,8 @@ struct SequenceSlice {
   std::span<const int32_t> tokens;
   int64_t start_pos = 0;
   /// Page i holds positions [i * page_tokens, (i + 1) * page_tokens). Must cover every position of this slice.
-  /// Earlier positions must have been computed by earlier calls with the same pages.
+  /// Earlier positions must have been computed by earlier calls with the same pages. start_pos may lie before positions
+  /// that were computed already: from there on they count as never computed (rejected guesses; at most 64 of them).
   std::span<const int32_t> pages;
   int n_logits = 0;  ///< Logits are wanted for the last n_logits tokens (0 .. tokens.size()).
 };

@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <new>
@@ -10,9 +11,12 @@
 #include "engine/logprobs.h"
 #include "engine/sampler/sampler.h"
 #include "engine/scheduler.h"
+#include "engine/speculation/speculator.h"
 
 namespace mobilellm {
 namespace {
+
+constexpr int kMostDrafted = 64;
 
 int64_t limit_context(const Runner& runner, const EngineOptions& options) {
   int64_t limit = runner.spec().max_context;
@@ -60,26 +64,43 @@ struct Engine::State {
   State(Runner& r, const EngineOptions& options)
       : runner(r),
         context_limit(limit_context(r, options)),
-        scheduler(r, options.max_running, options.prefill_chunk, limit_pages(r, options)) {}
+        scheduler(r, options.max_running, options.prefill_chunk, limit_pages(r, options)) {
+    if (options.speculation.mode != SpeculationMode::kOff) speculator.emplace(options.speculation);
+  }
+
+  // A sequence whose next token is to be chosen from the rows of logits that begin here.
+  struct Ready {
+    RequestId id;
+    size_t row;
+  };
 
   void check(const Request& request) const;
-  bool append(Sequence& sequence, int32_t token, TokenEvent event, std::vector<TokenEvent>& events);
-  void append_forced(std::vector<TokenEvent>& events);
-  void accept(Sequence& sequence, std::span<const float> logits, std::vector<TokenEvent>& events);
-  void add_logprobs(int n_top, std::span<const float> logits, int32_t token, TokenEvent& event);
-  std::vector<ScheduledSlice> next_batch(std::vector<TokenEvent>& events);
-  bool run(const std::vector<ScheduledSlice>& batch, std::vector<TokenEvent>& events);
-  void fail_request(RequestId id, const Error& error, std::vector<TokenEvent>& events);
+  void remove(RequestId id);
+  void deliver(const TokenEvent& event);
+  void append(Sequence& sequence, int32_t token, TokenEvent event);
+  void report_ended();
+  void append_forced();
+  std::vector<ScheduledSlice> next_batch();
+  void guess(const std::vector<ScheduledSlice>& batch);
+  void compute(const std::vector<ScheduledSlice>& batch);
+  bool run(const std::vector<ScheduledSlice>& batch);
+  void accept_all(const std::vector<ScheduledSlice>& batch);
+  size_t accept(const Ready& ready);
+  bool accept_one(Sequence& sequence, size_t row, int32_t& token);
+  void add_logprobs(int n_top, std::span<const float> row, int32_t token, TokenEvent& event);
+  void fail_request(RequestId id, const Error& error);
   void detach(Sequence& sequence);
 
   Runner& runner;
   int64_t context_limit;
   Scheduler scheduler;
   Sampler sampler;
-  std::vector<float> logits;          // Kept between steps, so that decoding allocates nothing of vocabulary size.
-  std::vector<SequenceSlice> slices;  // The same.
-  std::vector<TokenEvent> ended;      // Reported by the next step.
-  std::vector<RequestId> done;        // To be removed at the end of the step.
+  std::optional<Speculator> speculator;
+  const EventHandler* on_event = nullptr;  // Set during a step.
+  std::vector<float> logits;               // Kept between steps, so that decoding allocates nothing of vocabulary size.
+  std::vector<SequenceSlice> slices;       // The same.
+  std::vector<int32_t> drafted_tokens;     // The same: the tokens of slices with guesses.
+  std::vector<TokenEvent> ended;           // Reported by the next step.
   RequestId next_id = 1;
   uint64_t n_tokens_computed = 0;
   uint64_t n_steps = 0;
@@ -92,6 +113,10 @@ Engine::Engine(Runner& runner, EngineOptions options) {
          "[engine] context {}, max_running {}, prefill_chunk {} or max_kv_tokens {} is out of range (a page has {} "
          "tokens)",
          options.context, options.max_running, options.prefill_chunk, options.max_kv_tokens, runner.page_tokens());
+  }
+  if (options.speculation.max_draft < 1 || options.speculation.max_draft > kMostDrafted) {
+    fail(ErrorCode::kInvalidArgument, "[engine] max_draft: got {}, expected 1 to {}", options.speculation.max_draft,
+         kMostDrafted);
   }
   state_ = std::make_unique<State>(runner, options);
 }
@@ -155,7 +180,15 @@ RequestId Engine::fork(RequestId id, uint64_t stream) {
   child->pages.clear();  // These are still the parent's; sharing counts them.
   child->n_computed = 0;
   child->is_running = false;
-  child->follows = parent->follows != 0 ? parent->follows : parent->id;
+  child->draft.clear();
+  if (state_->on_event == nullptr) {
+    child->follows = parent->follows != 0 ? parent->follows : parent->id;
+  } else {
+    // In the middle of a step the one to follow may be about to get its next token: too early for this one.
+    const Sequence* leader = parent->follows != 0 ? state_->scheduler.find(parent->follows) : parent;
+    MOBILELLM_CHECK(leader != nullptr);
+    state_->scheduler.share_pages(*leader, *child);
+  }
   const RequestId child_id = child->id;
   state_->scheduler.add(std::move(child));
   return child_id;
@@ -189,12 +222,13 @@ void Engine::force_tokens(RequestId id, std::span<const int32_t> tokens) {
     }
   }
   state_->detach(*sequence);
+  sequence->draft.clear();
   sequence->forced.insert(sequence->forced.end(), tokens.begin(), tokens.end());
 }
 
 void Engine::finish(RequestId id, FinishReason reason) {
   if (state_->scheduler.find(id) == nullptr) return;
-  state_->scheduler.remove(id);
+  state_->remove(id);
   state_->ended.push_back(ended_event(id, reason));
 }
 
@@ -209,14 +243,29 @@ EngineStats Engine::stats() const {
   stats.n_tokens_computed = state_->n_tokens_computed;
   stats.n_steps = state_->n_steps;
   stats.n_preemptions = state_->scheduler.n_preemptions();
+  if (state_->speculator) stats.speculation = state_->speculator->stats();
   return stats;
 }
 
-// Appends a token, reports it, and returns whether the sequence goes on.
-bool Engine::State::append(Sequence& sequence, int32_t token, TokenEvent event, std::vector<TokenEvent>& events) {
+void Engine::State::remove(RequestId id) {
+  const Sequence* sequence = scheduler.find(id);
+  if (sequence == nullptr) return;
+  if (speculator) speculator->remove(*sequence);
+  scheduler.remove(id);
+}
+
+// The handler may end any request, so that no sequence outlives this call for certain.
+void Engine::State::deliver(const TokenEvent& event) {
+  if (event.finish != FinishReason::kNone) remove(event.id);
+  (*on_event)(event);
+}
+
+// Appends a token and reports it. The sequence may be gone afterwards.
+void Engine::State::append(Sequence& sequence, int32_t token, TokenEvent event) {
   const Request& request = sequence.request;
   sequence.tokens.push_back(token);
   sequence.history.add_generated(token);
+  if (speculator) speculator->on_token(sequence, token);
   event.id = sequence.id;
   event.token = token;
   const bool is_eos = std::find(request.eos_ids.begin(), request.eos_ids.end(), token) != request.eos_ids.end();
@@ -225,24 +274,32 @@ bool Engine::State::append(Sequence& sequence, int32_t token, TokenEvent event, 
   } else if (sequence.n_generated() == request.max_tokens || sequence.n_tokens() >= context_limit) {
     event.finish = FinishReason::kLength;
   }
-  const bool goes_on = event.finish == FinishReason::kNone;
-  if (!goes_on) done.push_back(sequence.id);
-  events.push_back(std::move(event));
-  return goes_on;
+  deliver(event);
 }
 
-void Engine::State::append_forced(std::vector<TokenEvent>& events) {
+void Engine::State::report_ended() {
+  std::vector<TokenEvent> events;
+  events.swap(ended);
+  for (const TokenEvent& event : events) (*on_event)(event);
+}
+
+void Engine::State::append_forced() {
+  std::vector<RequestId> ids;
   for (const auto& sequence : scheduler.sequences()) {
-    if (sequence->forced.empty()) continue;  // A follower has the same ones as its leader.
-    for (const int32_t token : sequence->forced) {
+    if (!sequence->forced.empty()) ids.push_back(sequence->id);  // A follower has the same ones as its leader.
+  }
+  for (const RequestId id : ids) {
+    Sequence* sequence = scheduler.find(id);
+    if (sequence == nullptr) continue;
+    for (size_t n = sequence->forced.size(); n > 0 && sequence != nullptr; --n) {
+      const int32_t token = sequence->forced.front();
+      sequence->forced.pop_front();
       TokenEvent event;
       event.is_forced = true;
-      if (!append(*sequence, token, std::move(event), events)) break;
+      append(*sequence, token, std::move(event));
+      sequence = scheduler.find(id);
     }
-    sequence->forced.clear();
   }
-  for (const RequestId id : done) scheduler.remove(id);
-  done.clear();
 }
 
 void Engine::State::add_logprobs(int n_top, std::span<const float> row, int32_t token, TokenEvent& event) {
@@ -251,96 +308,190 @@ void Engine::State::add_logprobs(int n_top, std::span<const float> row, int32_t 
   event.top_logprobs = top_logprobs(row, log_sum, n_top);
 }
 
-void Engine::State::fail_request(RequestId id, const Error& error, std::vector<TokenEvent>& events) {
+void Engine::State::fail_request(RequestId id, const Error& error) {
   TokenEvent event;
   event.id = id;
   event.finish = FinishReason::kError;
   event.error = error;
-  events.push_back(std::move(event));
-  done.push_back(id);
-}
-
-void Engine::State::accept(Sequence& sequence, std::span<const float> row, std::vector<TokenEvent>& events) {
-  const Request& request = sequence.request;
-  try {
-    const double uniform =
-        random_uniform(request.sampling.seed, request.stream, static_cast<uint64_t>(sequence.n_tokens()));
-    const int32_t token = sampler.sample(row, request.sampling, sequence.history, uniform);
-    TokenEvent event;
-    if (request.n_logprobs) add_logprobs(*request.n_logprobs, row, token, event);
-    append(sequence, token, std::move(event), events);
-  } catch (const Error& error) {
-    fail_request(sequence.id, error, events);
-  }
+  deliver(event);
 }
 
 // A sequence that cannot go on for lack of memory ends alone.
-std::vector<ScheduledSlice> Engine::State::next_batch(std::vector<TokenEvent>& events) {
+std::vector<ScheduledSlice> Engine::State::next_batch() {
   while (true) {
     try {
       return scheduler.next_batch();
     } catch (const Error& error) {
       if (error.code() != ErrorCode::kResourceLimit) throw;
-      const RequestId id = scheduler.stuck();
-      fail_request(id, error, events);
-      scheduler.remove(id);
-      done.clear();
+      fail_request(scheduler.stuck(), error);
     }
+  }
+}
+
+// Guesses are made when every sequence of the batch computes its last token only: next to a prompt they cost more than
+// they bring.
+void Engine::State::guess(const std::vector<ScheduledSlice>& batch) {
+  std::vector<Sequence*> sequences;
+  for (const ScheduledSlice& part : batch) {
+    part.sequence->draft.clear();  // What an exception of the handler left there.
+    if (part.n_tokens == 1 && part.wants_logits) sequences.push_back(part.sequence);
+  }
+  if (!speculator || sequences.size() < batch.size()) return;
+  speculator->plan(sequences, context_limit);
+  for (Sequence* sequence : sequences) {
+    if (sequence->draft.empty()) continue;
+    sequence->draft.resize(
+        static_cast<size_t>(scheduler.extend(*sequence, static_cast<int64_t>(sequence->draft.size()))));
+  }
+}
+
+// Throws when the batch cannot be computed.
+void Engine::State::compute(const std::vector<ScheduledSlice>& batch) {
+  slices.clear();
+  drafted_tokens.clear();
+  size_t n_rows = 0;
+  size_t n_drafted = 0;
+  for (const ScheduledSlice& part : batch) {
+    if (!part.sequence->draft.empty()) n_drafted += part.sequence->draft.size() + 1;
+  }
+  drafted_tokens.reserve(n_drafted);  // The slices point into it.
+  for (const ScheduledSlice& part : batch) {
+    const Sequence& sequence = *part.sequence;
+    auto tokens = std::span(sequence.tokens)
+                      .subspan(static_cast<size_t>(sequence.n_computed), static_cast<size_t>(part.n_tokens));
+    if (!sequence.draft.empty()) {
+      const size_t begin = drafted_tokens.size();
+      drafted_tokens.push_back(tokens.front());
+      drafted_tokens.insert(drafted_tokens.end(), sequence.draft.begin(), sequence.draft.end());
+      tokens = std::span(drafted_tokens).subspan(begin);
+    }
+    const int n_logits = part.wants_logits ? 1 + static_cast<int>(sequence.draft.size()) : 0;
+    slices.push_back({tokens, sequence.n_computed, sequence.pages, n_logits});
+    n_rows += static_cast<size_t>(n_logits);
+  }
+  const size_t n_values = n_rows * static_cast<size_t>(runner.spec().vocab_size);
+  if (logits.size() < n_values) logits.resize(n_values);
+  const auto begin = std::chrono::steady_clock::now();
+  runner.forward(slices, logits.data());
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  const bool is_decoding = std::all_of(
+      batch.begin(), batch.end(), [](const ScheduledSlice& part) { return part.n_tokens == 1 && part.wants_logits; });
+  if (speculator && is_decoding) {
+    speculator->on_step(static_cast<int>(batch.size()), static_cast<int>(n_rows - batch.size()), seconds.count());
   }
 }
 
 // False when the whole batch failed; its requests have ended then.
-bool Engine::State::run(const std::vector<ScheduledSlice>& batch, std::vector<TokenEvent>& events) {
-  slices.clear();
-  size_t n_rows = 0;
-  for (const ScheduledSlice& part : batch) {
-    const Sequence& sequence = *part.sequence;
-    const auto tokens = std::span(sequence.tokens)
-                            .subspan(static_cast<size_t>(sequence.n_computed), static_cast<size_t>(part.n_tokens));
-    slices.push_back({tokens, sequence.n_computed, sequence.pages, part.wants_logits ? 1 : 0});
-    n_rows += part.wants_logits ? 1 : 0;
+bool Engine::State::run(const std::vector<ScheduledSlice>& batch) {
+  std::optional<Error> error;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    try {
+      compute(batch);
+      return true;
+    } catch (const Error& caught) {
+      error = caught;
+    } catch (const std::bad_alloc&) {
+      error.emplace(ErrorCode::kResourceLimit, "[engine] out of memory while computing a batch");
+    }
+    // What guesses need beyond the rest must not end a request.
+    const bool had_guesses = std::any_of(batch.begin(), batch.end(),
+                                         [](const ScheduledSlice& part) { return !part.sequence->draft.empty(); });
+    if (!had_guesses) break;
+    for (const ScheduledSlice& part : batch) part.sequence->draft.clear();
   }
-  const size_t n_values = n_rows * static_cast<size_t>(runner.spec().vocab_size);
+  std::vector<RequestId> ids;
+  for (const ScheduledSlice& part : batch) ids.push_back(part.sequence->id);
+  for (const RequestId id : ids) {
+    if (scheduler.find(id) != nullptr) fail_request(id, *error);
+  }
+  return false;
+}
+
+// Chooses the next token from a row of logits and reports it. False when the request ended with an error instead.
+bool Engine::State::accept_one(Sequence& sequence, size_t row, int32_t& token) {
+  const Request& request = sequence.request;
+  const auto vocab_size = static_cast<size_t>(runner.spec().vocab_size);
+  const auto values = std::span<const float>(logits).subspan(row * vocab_size, vocab_size);
+  TokenEvent event;
   try {
-    if (logits.size() < n_values) logits.resize(n_values);
-    runner.forward(slices, logits.data());
+    const double uniform =
+        random_uniform(request.sampling.seed, request.stream, static_cast<uint64_t>(sequence.n_tokens()));
+    token = sampler.sample(values, request.sampling, sequence.history, uniform);
+    if (request.n_logprobs) add_logprobs(*request.n_logprobs, values, token, event);
   } catch (const Error& error) {
-    for (const ScheduledSlice& part : batch) fail_request(part.sequence->id, error, events);
-    return false;
-  } catch (const std::bad_alloc&) {
-    const Error error(ErrorCode::kResourceLimit, "[engine] out of memory while computing a batch");
-    for (const ScheduledSlice& part : batch) fail_request(part.sequence->id, error, events);
+    fail_request(sequence.id, error);
     return false;
   }
+  append(sequence, token, std::move(event));
   return true;
 }
 
-std::vector<TokenEvent> Engine::step() {
-  State& s = *state_;
-  std::vector<TokenEvent> events = std::move(s.ended);
-  s.ended.clear();
-  s.append_forced(events);
-  const auto batch = s.next_batch(events);
-  if (!batch.empty() && s.run(batch, events)) {
-    ++s.n_steps;
-    const auto vocab_size = static_cast<size_t>(s.runner.spec().vocab_size);
-    const float* row = s.logits.data();
-    for (const ScheduledSlice& part : batch) {
-      Sequence& sequence = *part.sequence;
-      sequence.n_computed += part.n_tokens;
-      s.n_tokens_computed += static_cast<uint64_t>(part.n_tokens);
-      if (!part.wants_logits) continue;
-      for (Sequence* follower : s.scheduler.followers(sequence.id)) {
-        follower->follows = 0;
-        s.scheduler.share_pages(sequence, *follower);
-        s.accept(*follower, {row, vocab_size}, events);
-      }
-      s.accept(sequence, {row, vocab_size}, events);
-      row += vocab_size;
+// Takes the next token of a sequence and, while the guesses are right, those behind it. Whatever the handler does in
+// between, the sequence is as if its tokens had come one per step. Returns how many guesses were accepted.
+size_t Engine::State::accept(const Ready& ready) {
+  for (size_t i = 0;; ++i) {
+    Sequence* sequence = scheduler.find(ready.id);
+    if (sequence == nullptr) return i;
+    int32_t token = -1;
+    if (!accept_one(*sequence, ready.row + i, token)) return i;
+    sequence = scheduler.find(ready.id);
+    if (sequence == nullptr) return i;
+    if (i >= sequence->draft.size() || sequence->draft[i] != token) {
+      sequence->draft.clear();
+      scheduler.trim(*sequence);
+      return i;
     }
+    ++sequence->n_computed;
   }
-  for (const RequestId id : s.done) s.scheduler.remove(id);
-  s.done.clear();
+}
+
+void Engine::State::accept_all(const std::vector<ScheduledSlice>& batch) {
+  std::vector<Ready> ready;
+  size_t row = 0;
+  size_t n_drafted = 0;
+  // No handler runs here: afterwards every sequence of the batch can go on, whatever a handler does.
+  for (const ScheduledSlice& part : batch) {
+    Sequence& sequence = *part.sequence;
+    sequence.n_computed += part.n_tokens;
+    n_tokens_computed += static_cast<uint64_t>(part.n_tokens) + sequence.draft.size();
+    if (!part.wants_logits) continue;
+    for (Sequence* follower : scheduler.followers(sequence.id)) {
+      follower->follows = 0;
+      scheduler.share_pages(sequence, *follower);
+      ready.push_back({follower->id, row});
+    }
+    ready.push_back({sequence.id, row});
+    row += 1 + sequence.draft.size();
+    n_drafted += sequence.draft.size();
+  }
+  size_t n_accepted = 0;
+  for (const Ready& it : ready) n_accepted += accept(it);
+  if (speculator) {
+    speculator->on_judged(static_cast<int>(batch.size()), static_cast<int>(n_drafted), static_cast<int>(n_accepted));
+  }
+}
+
+void Engine::step(const EventHandler& on_event) {
+  State& s = *state_;
+  if (s.on_event != nullptr) fail(ErrorCode::kInvalidArgument, "[engine] step was called by the handler of its events");
+  struct Stepping {
+    State& state;
+    Stepping(State& s, const EventHandler& handler) : state(s) { state.on_event = &handler; }
+    ~Stepping() { state.on_event = nullptr; }
+  } stepping(s, on_event);
+  s.report_ended();
+  s.append_forced();
+  const auto batch = s.next_batch();
+  if (batch.empty()) return;
+  s.guess(batch);
+  if (!s.run(batch)) return;
+  ++s.n_steps;
+  s.accept_all(batch);
+}
+
+std::vector<TokenEvent> Engine::step() {
+  std::vector<TokenEvent> events;
+  step([&events](const TokenEvent& event) { events.push_back(event); });
   return events;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -11,6 +12,7 @@
 #include "backend/backend.h"
 #include "base/error.h"
 #include "engine/request.h"
+#include "engine/speculation/options.h"
 
 namespace mobilellm {
 
@@ -50,6 +52,7 @@ struct EngineOptions {
   int max_running = 64;       ///< Sequences in one batch; others wait in order of arrival.
   int prefill_chunk = 512;    ///< Prompt tokens computed per step, over all sequences.
   int64_t max_kv_tokens = 0;  ///< Bound on cached tokens over all sequences; 0 = as much as the runner grants.
+  SpeculationOptions speculation = {};
 };
 
 struct EngineStats {
@@ -60,7 +63,12 @@ struct EngineStats {
   uint64_t n_tokens_computed = 0;  ///< Positions that went through the model.
   uint64_t n_steps = 0;
   uint64_t n_preemptions = 0;  ///< Sequences that lost their pages and were computed again.
+  SpeculationStats speculation = {};
 };
+
+/// Takes the events of a step, one by one, in the order in which they come about. May call every member of the engine
+/// but step(): what it forces or ends takes effect before the next token of that request.
+using EventHandler = std::function<void(const TokenEvent&)>;
 
 /// Not thread-safe: one thread adds, steps and cancels. The runner must not be used by others meanwhile.
 /// Results of a request never depend on other requests, chunk size or preemption.
@@ -79,16 +87,22 @@ class Engine {
   RequestId add(Request request);
 
   /// A second sequence with the same tokens so far, sharing their pages; it differs by its random stream.
-  /// Before the first token is sampled this gives another sample of the same prompt for one prefill. Throws
+  /// Before the first token is sampled this gives another sample of the same prompt for one prefill (not when called
+  /// by the handler of a step: then only what is computed already is shared). Throws
   /// kInvalidArgument when the request has ended and its end was reported.
   RequestId fork(RequestId id, uint64_t stream);
 
-  /// Runs one batch: at most one sampled token per sequence, and the pending forced ones. Cheap when there is no work.
+  /// Runs one batch and reports the pending forced tokens and the sampled ones: one per sequence, and with speculation
+  /// as many more as were guessed right. Cheap when there is no work. An exception of the handler comes out of it;
+  /// events not yet reported are lost then, but the sequences can go on.
+  void step(const EventHandler& on_event);
+  /// The same for callers that do not act between the tokens of a step.
   std::vector<TokenEvent> step();
   bool has_work() const;
 
-  /// These tokens are appended at the next step instead of sampled ones, and reported as events. Eos ids among them do
-  /// not end the sequence. They count for max_tokens. Unknown ids are ignored.
+  /// These tokens are appended at the next step instead of sampled ones (guesses of this step are dropped), and
+  /// reported as events. Eos ids among them do not end the sequence. They count for max_tokens. Unknown ids are
+  /// ignored.
   void force_tokens(RequestId id, std::span<const int32_t> tokens);
 
   /// Ends a request now; its pages are free at once and the next step() reports the end. Unknown ids are ignored.

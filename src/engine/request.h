@@ -49,6 +49,7 @@ struct Request {
   /// Log-probabilities of the chosen token and the n most likely ones (0 .. 20); absent = none are computed.
   /// They are those of the model itself, before bias, penalties and temperature.
   std::optional<int> n_logprobs;
+  bool may_speculate = true;  ///< Guess tokens ahead when the engine does so; never changes the result.
 };
 
 }  // namespace mobilellm

@@ -18,13 +18,14 @@ int64_t Scheduler::pages_for(int64_t n_tokens) const {
   return (n_tokens + page_tokens - 1) / page_tokens;
 }
 
-void Scheduler::add(std::unique_ptr<Sequence> sequence) { sequences_.push_back(std::move(sequence)); }
+void Scheduler::add(std::unique_ptr<Sequence> sequence) {
+  const RequestId id = sequence->id;
+  by_id_[id] = sequences_.insert(sequences_.end(), std::move(sequence));
+}
 
 Sequence* Scheduler::find(RequestId id) {
-  for (const auto& sequence : sequences_) {
-    if (sequence->id == id) return sequence.get();
-  }
-  return nullptr;
+  const auto found = by_id_.find(id);
+  return found == by_id_.end() ? nullptr : found->second->get();
 }
 
 std::vector<Sequence*> Scheduler::followers(RequestId id) {
@@ -52,8 +53,9 @@ void Scheduler::share_pages(const Sequence& parent, Sequence& child) {
 }
 
 void Scheduler::remove(RequestId id) {
-  const auto it = std::find_if(sequences_.begin(), sequences_.end(), [&](const auto& s) { return s->id == id; });
-  if (it == sequences_.end()) return;
+  const auto found = by_id_.find(id);
+  if (found == by_id_.end()) return;
+  const auto it = found->second;
   Sequence* heir = nullptr;
   for (Sequence* follower : followers(id)) {
     follower->follows = heir == nullptr ? 0 : heir->id;
@@ -64,6 +66,7 @@ void Scheduler::remove(RequestId id) {
   }
   release_pages(**it);
   sequences_.erase(it);
+  by_id_.erase(found);
 }
 
 int Scheduler::n_running() const {
@@ -83,10 +86,10 @@ bool Scheduler::preempt_after(const Sequence& sequence) {
 }
 
 // Gives the sequence its own pages for the next n tokens. False when none are to be had.
-bool Scheduler::make_room(Sequence& sequence, int64_t n_tokens) {
+bool Scheduler::make_room(Sequence& sequence, int64_t n_tokens, bool may_preempt) {
   const auto allocate = [&] {
     auto page = blocks_.allocate();
-    while (!page && preempt_after(sequence)) page = blocks_.allocate();
+    while (!page && may_preempt && preempt_after(sequence)) page = blocks_.allocate();
     return page;
   };
   const auto n_pages = static_cast<size_t>(pages_for(sequence.n_computed + n_tokens));
@@ -113,6 +116,20 @@ bool Scheduler::make_room(Sequence& sequence, int64_t n_tokens) {
   return true;
 }
 
+int64_t Scheduler::extend(Sequence& sequence, int64_t n) {
+  if (make_room(sequence, sequence.n_to_compute() + n, false)) return n;
+  const int64_t room = static_cast<int64_t>(sequence.pages.size()) * runner_.page_tokens();
+  return std::clamp<int64_t>(room - sequence.n_tokens(), 0, n);
+}
+
+void Scheduler::trim(Sequence& sequence) {
+  const auto n_pages = static_cast<size_t>(pages_for(sequence.n_computed));
+  while (sequence.pages.size() > n_pages) {
+    blocks_.release(sequence.pages.back());
+    sequence.pages.pop_back();
+  }
+}
+
 std::vector<ScheduledSlice> Scheduler::next_batch() {
   std::vector<ScheduledSlice> batch;
   int64_t prefill_left = prefill_chunk_;
@@ -122,6 +139,8 @@ std::vector<ScheduledSlice> Scheduler::next_batch() {
   for (const auto& owned : sequences_) {
     Sequence& sequence = *owned;
     if (sequence.follows != 0) continue;
+    // Everything is computed, but the next token was not taken: the last step was left early. Its logits are needed.
+    if (sequence.n_to_compute() == 0) --sequence.n_computed;
     const bool had_others = !is_first;
     is_first = false;
     if (!sequence.is_running) {
@@ -137,7 +156,7 @@ std::vector<ScheduledSlice> Scheduler::next_batch() {
       if (n_tokens == 0) continue;
     }
     const int running_before = n_running();
-    if (!make_room(sequence, n_tokens)) {
+    if (!make_room(sequence, n_tokens, true)) {
       if (!had_others) {
         stuck_ = sequence.id;
         fail(ErrorCode::kResourceLimit,

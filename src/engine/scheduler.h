@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "backend/backend.h"
@@ -39,6 +40,12 @@ class Scheduler {
   std::vector<ScheduledSlice> next_batch();
   RequestId stuck() const { return stuck_; }
 
+  /// Gives a sequence of the batch pages for n tokens behind its last one, as far as free ones are to be had: returns
+  /// for how many of them there is room.
+  int64_t extend(Sequence& sequence, int64_t n);
+  /// Takes back pages without computed positions.
+  void trim(Sequence& sequence);
+
   /// `child` sees everything that `parent` computed.
   void share_pages(const Sequence& parent, Sequence& child);
   /// Sequences that follow this one, in order of arrival.
@@ -51,7 +58,7 @@ class Scheduler {
   uint64_t n_preemptions() const { return n_preemptions_; }
 
  private:
-  bool make_room(Sequence& sequence, int64_t n_tokens);
+  bool make_room(Sequence& sequence, int64_t n_tokens, bool may_preempt);
   bool preempt_after(const Sequence& sequence);
   void release_pages(Sequence& sequence);
   int64_t pages_for(int64_t n_tokens) const;
@@ -61,6 +68,7 @@ class Scheduler {
   int prefill_chunk_;
   BlockManager blocks_;
   std::list<std::unique_ptr<Sequence>> sequences_;  // In order of arrival.
+  std::unordered_map<RequestId, std::list<std::unique_ptr<Sequence>>::iterator> by_id_;
   RequestId stuck_ = 0;
   uint64_t n_preemptions_ = 0;
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <utility>
 #include <vector>
 
@@ -14,7 +15,8 @@ namespace mobilellm {
 /// tokens[0 .. n_computed) are in the cache; the others wait to go through the model. When all have gone through,
 /// the logits of the last one choose the next.
 struct Sequence {
-  Sequence(RequestId request_id, Request what) : id(request_id), request(std::move(what)), history(request.sampling) {
+  Sequence(RequestId request_id, Request what)
+      : id(request_id), family(request_id), request(std::move(what)), history(request.sampling) {
     tokens = request.prompt;
     history.add_prompt(tokens);
   }
@@ -25,11 +27,15 @@ struct Sequence {
   int64_t n_to_compute() const { return n_tokens() - n_computed; }
 
   RequestId id;
+  RequestId family;  // The request that this one was forked from, at first.
   Request request;
   TokenHistory history;
   std::vector<int32_t> tokens;
-  std::vector<int32_t> pages;   // Page i holds positions [i * page_tokens, (i + 1) * page_tokens).
-  std::vector<int32_t> forced;  // To be appended at the next step.
+  std::vector<int32_t> pages;  // Page i holds positions [i * page_tokens, (i + 1) * page_tokens).
+  std::deque<int32_t> forced;  // To be appended at the next step.
+  // Guesses at the tokens that follow, computed along with the last one in this step; those that turn out right are
+  // accepted. Emptied when something else shall follow.
+  std::vector<int32_t> draft;
   int64_t n_computed = 0;
   bool is_running = false;
   // A fork: has the same tokens as this request and waits for its logits instead of computing its own; 0 = none.

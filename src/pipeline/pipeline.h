@@ -134,13 +134,14 @@ struct Prompt {
 
 struct TextModelOptions {
   std::string backend = "cpu";
-  int n_threads = 0;    ///< 0 = every core this process may use.
+  int n_threads = 0;  ///< 0 = every core this process may use.
   KvDtype kv_dtype = KvDtype::kAuto;
   int64_t context = 0;  ///< 0 = the model's maximum.
   /// Called with progress in [0, 1] while loading; return false to cancel (kCancelled).
   std::function<bool(double)> on_progress;
-  int prefill_chunk = 512;    ///< Does not change results.
-  int64_t max_kv_tokens = 0;  ///< See EngineOptions.
+  int prefill_chunk = 512;                                            ///< Does not change results.
+  int64_t max_kv_tokens = 0;                                          ///< See EngineOptions.
+  SpeculationOptions speculation = {.mode = SpeculationMode::kAuto};  ///< Its draft_model is set by load().
 };
 
 /// Owns weights, tokenizer, template, runner and engine. generate and generate_all may be called from any thread; calls
@@ -165,6 +166,8 @@ class TextModel {
   const std::string& bos_token() const;       ///< Text for the template; may be empty.
   const std::string& eos_token() const;
   int64_t context_limit() const;
+  /// Over the life of this object. Not while a call runs.
+  EngineStats stats() const;
   /// KV cache bytes of one token.
   size_t kv_bytes_per_token() const;
 

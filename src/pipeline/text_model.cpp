@@ -128,6 +128,7 @@ TextModel::TextModel(LoadedModel model, std::unique_ptr<Runner> runner, const Te
   engine_options.context = options.context;
   engine_options.prefill_chunk = options.prefill_chunk;
   engine_options.max_kv_tokens = options.max_kv_tokens;
+  engine_options.speculation = options.speculation;
   state_->engine = std::make_unique<Engine>(*state_->runner, engine_options);
 }
 
@@ -160,6 +161,7 @@ const ChatTemplate* TextModel::chat_template() const { return state_->model.chat
 const std::string& TextModel::bos_token() const { return state_->model.bos_token; }
 const std::string& TextModel::eos_token() const { return state_->model.eos_token; }
 int64_t TextModel::context_limit() const { return state_->engine->context_limit(); }
+EngineStats TextModel::stats() const { return state_->engine->stats(); }
 size_t TextModel::kv_bytes_per_token() const { return state_->runner->kv_bytes_per_token(); }
 Runner& TextModel::runner() { return *state_->runner; }
 Prompt TextModel::build_prompt(const GenerateRequest& request) const { return state_->build_prompt(request); }
@@ -205,9 +207,10 @@ std::vector<GenerateResult> TextModel::generate_all(std::span<const GenerateRequ
       all[i].is_finished = true;
       state.engine->cancel(all[i].id);
     }
-    for (const TokenEvent& event : state.engine->step()) {
+    // Acting on each event before the next token of its request: guesses behind a stop or a lead-in never count.
+    state.engine->step([&](const TokenEvent& event) {
       const auto found = index_of.find(event.id);
-      if (found == index_of.end() || all[found->second].is_finished) continue;
+      if (found == index_of.end() || all[found->second].is_finished) return;
       State::Running& running = all[found->second];
       if (event.error) throw Error(*event.error);
       if (event.token >= 0) {
@@ -216,7 +219,7 @@ std::vector<GenerateResult> TextModel::generate_all(std::span<const GenerateRequ
         running.has_token = true;
       }
       state.apply(running, running.session->on_event(event));
-    }
+    });
   }
 
   std::vector<GenerateResult> results;

@@ -41,6 +41,8 @@ struct GenerateFlags {
   std::string kv;
   int64_t threads = 0;
   int64_t context = 0;
+  std::string speculate = "auto";
+  int64_t draft_max = 32;
   bool final_only = false;
   bool stop_at_boxed = false;
   bool extract_boxed = false;
@@ -97,6 +99,10 @@ void declare(Args& args, GenerateFlags& flags) {
   declare_kv(args, flags.kv);
   args.integer("--ctx,--ctx-size,--max-kv-size,-c", "N", flags.context, 0, int64_t{1} << 40,
                "context in tokens; 0 = the model's (default)");
+  args.text("--speculate", "MODE", flags.speculate,
+            "guess tokens ahead, which changes speed only: auto, lookup (from the text so far) or off (default: auto)");
+  args.integer("--draft-max,--num-draft-tokens", "N", flags.draft_max, 1, 64,
+               "most tokens guessed at once; fewer where that is faster (default: 32)");
   args.integer("--logprobs", "N", flags.logprobs, 0, kMaxLogprobs,
                "log-probabilities of each token and the N likeliest ones");
   args.flag("--json", flags.json, "print one JSON object at the end instead of text");
@@ -144,6 +150,13 @@ LoopGuardMode parse_loop_guard(const std::string& text, const Args& args) {
   if (text == "on") return LoopGuardMode::kOn;
   if (text == "off") return LoopGuardMode::kOff;
   args.fail_usage("--loop-guard: got '" + text + "', expected on, off or auto");
+}
+
+SpeculationMode parse_speculation(const std::string& text, const Args& args) {
+  if (text == "auto") return SpeculationMode::kAuto;
+  if (text == "lookup") return SpeculationMode::kLookup;
+  if (text == "off") return SpeculationMode::kOff;
+  args.fail_usage("--speculate: got '" + text + "', expected auto, lookup or off");
 }
 
 uint64_t random_seed() {
@@ -201,13 +214,16 @@ int64_t peak_memory_bytes() {
 #endif
 }
 
-std::string summary(const GenerateResult& result) {
+std::string summary(const GenerateResult& result, const SpeculationStats& speculation) {
   const GenerateTimings& timings = result.timings;
+  const std::string guessed = speculation.n_drafted == 0 ? ""
+                                                         : fmt::format(" ({} of {} guesses right)",
+                                                                       speculation.n_accepted, speculation.n_drafted);
   return fmt::format(
-      "prompt {} tokens, {:.1f} tokens/s | generated {} tokens, {:.1f} tokens/s | first token {:.3f} s | memory {:.0f} "
-      "MB | stop: {}{}\n",
+      "prompt {} tokens, {:.1f} tokens/s | generated {} tokens, {:.1f} tokens/s{} | first token {:.3f} s | memory "
+      "{:.0f} MB | stop: {}{}\n",
       result.prompt_tokens, timings.prompt_tokens_per_second, result.completion_tokens, timings.tokens_per_second,
-      timings.prompt_seconds, static_cast<double>(peak_memory_bytes()) / 1e6, to_string(result.finish_reason),
+      guessed, timings.prompt_seconds, static_cast<double>(peak_memory_bytes()) / 1e6, to_string(result.finish_reason),
       result.stop_detail == StopDetail::kNone ? "" : fmt::format(" ({})", to_string(result.stop_detail)));
 }
 
@@ -243,6 +259,7 @@ Json ids_json(const std::vector<int32_t>& ids) {
 Json result_json(const TextModel& model, const GenerateRequest& request, const Prompt& prompt,
                  const GenerateResult& result) {
   const SamplingParams& sampling = request.sampling;
+  const SpeculationStats speculation = model.stats().speculation;
   Json out = Json::object();
   out.set("model", model.path())
       .set("architecture", model.spec().architecture)
@@ -277,6 +294,10 @@ Json result_json(const TextModel& model, const GenerateRequest& request, const P
                           .set("decode_seconds", result.timings.decode_seconds)
                           .set("prompt_tokens_per_second", result.timings.prompt_tokens_per_second)
                           .set("tokens_per_second", result.timings.tokens_per_second))
+      .set("speculation", Json::object()
+                              .set("steps", static_cast<int64_t>(speculation.n_steps))
+                              .set("drafted", static_cast<int64_t>(speculation.n_drafted))
+                              .set("accepted", static_cast<int64_t>(speculation.n_accepted)))
       .set("memory_bytes", peak_memory_bytes());
 }
 
@@ -296,13 +317,15 @@ void print_logprobs(const GenerateResult& result, const Tokenizer& tokenizer) {
   }
 }
 
-std::unique_ptr<TextModel> load(const GenerateFlags& flags, KvDtype kv_dtype) {
+std::unique_ptr<TextModel> load(const GenerateFlags& flags, const Args& args) {
   if (flags.verbose) print_status("Loading model and tokenizer...\n");
   ProgressBar bar("loading");
   TextModelOptions options;
   options.n_threads = static_cast<int>(flags.threads);
-  options.kv_dtype = kv_dtype;
+  options.kv_dtype = parse_kv(args, flags.kv);
   options.context = flags.context;
+  options.speculation.mode = parse_speculation(flags.speculate, args);
+  options.speculation.max_draft = static_cast<int>(flags.draft_max);
   options.on_progress = [&bar](double fraction) {
     bar.update(fraction);
     return true;
@@ -335,10 +358,11 @@ int run_generate(int argc, const char* const* argv) {
   std::string prompt_text = read_prompt(flags, args);
   // Misuse is told before the model is loaded.
   parse_loop_guard(flags.loop_guard, args);
-  const KvDtype kv_dtype = parse_kv(args, flags.kv);
+  parse_kv(args, flags.kv);
+  parse_speculation(flags.speculate, args);
   parse_template_args(flags, args);
 
-  const std::unique_ptr<TextModel> model = load(flags, kv_dtype);
+  const std::unique_ptr<TextModel> model = load(flags, args);
   const GenerateRequest request = make_request(flags, args, std::move(prompt_text), *model);
   const Prompt prompt = model->build_prompt(request);
   if (!prompt.used_template && (flags.system || flags.final_only)) {
@@ -375,7 +399,7 @@ int run_generate(int argc, const char* const* argv) {
   flush_stdout();
   if (flags.extract_boxed && flags.verbose) print_status("\n");
   if (flags.logprobs && !flags.json) print_logprobs(result, model->tokenizer());
-  print_status(summary(result));
+  print_status(summary(result, model->stats().speculation));
   if (CancelScope::requested_status() != 0) return CancelScope::requested_status();
   if (flags.extract_boxed && !result.boxed) {
     print_error(fmt::format("[generate] --extract-boxed: no complete \\boxed{{...}} in {} generated tokens (stop: {})",

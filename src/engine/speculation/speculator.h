@@ -1,0 +1,46 @@
+/// Guesses tokens ahead where that saves time: chooses the source and the number of guesses for each step.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/sequence.h"
+#include "engine/speculation/lookup_drafter.h"
+#include "engine/speculation/options.h"
+#include "engine/speculation/step_cost.h"
+
+namespace mobilellm {
+
+/// Watches what steps cost and which guesses were right. Only speed depends on it. Not thread-safe.
+class Speculator {
+ public:
+  explicit Speculator(const SpeculationOptions& options);
+
+  /// Fills Sequence::draft for a step in which each of these computes its last token. A sequence never gets more than
+  /// it has room for before max_tokens or the context end.
+  void plan(std::span<Sequence* const> sequences, int64_t context_limit);
+  /// After that step, however many of the planned guesses it carried.
+  void on_step(int n_sequences, int n_drafted, double seconds);
+  /// After the guesses of a step were judged.
+  void on_judged(int n_sequences, int n_drafted, int n_accepted);
+  /// For each token after it was appended, drafted or not.
+  void on_token(const Sequence& sequence, int32_t token) { lookup_.on_token(sequence, token); }
+  void remove(const Sequence& sequence) { lookup_.remove(sequence); }
+
+  const SpeculationStats& stats() const { return stats_; }
+
+ private:
+  bool may_draft(int n_sequences);
+
+  SpeculationOptions options_;
+  LookupDrafter lookup_;
+  StepCost cost_;
+  SpeculationStats stats_;
+  // Plain steps' worth of time won by guessing, bounded above; below 0 there is no guessing. Grows a little with each
+  // step, so that guessing is tried again.
+  double balance_;
+  int n_since_plain_ = 0;  // Steps with guesses since the last one without.
+};
+
+}  // namespace mobilellm
