@@ -102,6 +102,27 @@ uint32_t high_bits(const Codes& codes) {
   return bits;
 }
 
+// Whether all groups are i8 codes in disguise: q - 128 times a scale that fp16 holds.
+bool is_shifted_q8(const StoredMatrix& matrix, int64_t row_begin, int64_t row_end) {
+  if (matrix.codec != affine_codec() || matrix.bits != 8) return false;
+  const int64_t row_groups = matrix.cols / matrix.group_size;
+  for (int64_t group = row_begin * row_groups; group < row_end * row_groups; ++group) {
+    const float scale = load_scale(matrix, matrix.scales, group);
+    if (load_scale(matrix, matrix.biases, group) != -128 * scale || fp16_to_float(float_to_fp16(scale)) != scale) {
+      return false;
+    }
+  }
+  return true;
+}
+
+void append_shifted_rows(const StoredMatrix& matrix, int64_t row_begin, int64_t row_end, std::vector<std::byte>& out) {
+  const auto block = static_cast<int64_t>(kBlock);
+  for (int64_t i = row_begin * matrix.cols; i < row_end * matrix.cols; i += block) {
+    append_value(out, float_to_fp16(load_scale(matrix, matrix.scales, i / matrix.group_size)));
+    for (int64_t j = i; j < i + block; ++j) out.push_back(matrix.data[static_cast<size_t>(j)] ^ std::byte{0x80});
+  }
+}
+
 void append_nearest_rows(const StoredMatrix& matrix, int64_t row_begin, int64_t row_end, std::vector<std::byte>& out) {
   std::vector<float> values(static_cast<size_t>((row_end - row_begin) * matrix.cols));
   matrix.codec->decode_rows(matrix, row_begin, row_end, values.data());
@@ -176,6 +197,7 @@ void append_blocks(const StoredMatrix& packed, int64_t row_begin, int64_t row_en
          packed.name, packed.cols, kBlock);
   }
   const DType type = nearest_block_type(packed);
+  if (is_shifted_q8(packed, row_begin, row_end)) return append_shifted_rows(packed, row_begin, row_end, out);
   if (type == DType::kQ8_0) return append_nearest_rows(packed, row_begin, row_end, out);
   for (int64_t row = row_begin; row < row_end; ++row) append_exact_row(packed, row, type, out);
 }

@@ -12,7 +12,8 @@
 namespace mobilellm {
 
 /// The smallest block type that holds the values of a packed matrix: exactly for affine groups of up to 5 bits (Q4_1,
-/// Q5_1), as long as fp16 holds the scales and biases, and for mxfp4 (MXFP4); nearest for the others (Q8_0).
+/// Q5_1), as long as fp16 holds the scales and biases, for mxfp4 (MXFP4), and for affine 8 bits whose biases are -128
+/// scales (Q8_0, as append_packed() makes them); nearest for the others (Q8_0).
 DType nearest_block_type(const StoredMatrix& packed);
 
 /// Rows [row_begin, row_end) as blocks of nearest_block_type(), appended to `out`. Scales and biases are rounded to

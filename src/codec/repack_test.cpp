@@ -121,7 +121,7 @@ TEST(Repack, BlocksAsGroups) {
     const StoredMatrix packed = make_quantized_matrix(weight, scales, is_affine ? &biases : nullptr, params);
     EXPECT_EQ(decode(packed), decode(matrix)) << info.name;
     // And back: a block type with a minimum or MXFP4 gives the same bytes.
-    if (type == DType::kQ4_1 || type == DType::kQ5_1 || type == DType::kMXFP4) {
+    if (type == DType::kQ4_1 || type == DType::kQ5_1 || type == DType::kQ8_0 || type == DType::kMXFP4) {
       std::vector<std::byte> again;
       append_blocks(packed, 0, kRows, again);
       EXPECT_EQ(again, blocks.bytes) << info.name;

@@ -148,6 +148,23 @@ void make_gguf(const CheckpointDir& checkpoint, const ModelDescription& source, 
   if (!difference.empty()) fail_difference("GGUF metadata", difference);
 }
 
+// mlx-lm reads RoPE and window settings only under their older names.
+void add_older_keys(const ModelDescription& source, Json& config) {
+  const Json values = source.architecture->to_config(source.spec);
+  for (const char* key : {"rope_theta", "rope_scaling", "rope_local_base_freq", "sliding_window_pattern"}) {
+    const Json* value = values.find(key);
+    if (value != nullptr && !value->is_null() && config.find(key) == nullptr) config.set(key, *value);
+  }
+}
+
+void add_limits(const ModelDescription& source, ModelFormat format, std::vector<std::string>& notes) {
+  std::string (*const limits)(const ModelSpec&) = format == ModelFormat::kMlx    ? source.architecture->mlx_limits
+                                                  : format == ModelFormat::kGguf ? source.architecture->gguf_limits
+                                                                                 : nullptr;
+  std::string text = limits == nullptr ? std::string() : limits(source.spec);
+  if (!text.empty()) notes.push_back(std::move(text));
+}
+
 }  // namespace
 
 Json carried_config(const GgufFile& file) {
@@ -174,7 +191,9 @@ TargetConfig make_target_config(const CheckpointDir& source, const ModelDescript
     make_gguf(source, description, target);
   } else {
     make_folder(source, description, format, target);
+    if (format == ModelFormat::kMlx) add_older_keys(description, target.config);
   }
+  add_limits(description, format, target.notes);
   return target;
 }
 

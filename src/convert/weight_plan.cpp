@@ -289,17 +289,17 @@ class Planner {
     for (const auto& [tensor, suffix] :
          {std::pair(job.match.weight, ".weight"), {job.match.scales, ".scales"}, {job.match.biases, ".biases"}}) {
       if (tensor == nullptr) continue;
-      const bool is_block = is_block_dtype(tensor->dtype);
+      const bool hides_scales = is_block_dtype(tensor->dtype) || tensor->dtype == DType::kU8;
       add(module_path(name) + suffix, tensor->dtype, tensor->shape,
-          released(job, [job, tensor = tensor, is_block](const ByteSink& sink) {
-            if (is_block) check_block_scales(job);
+          released(job, [job, tensor = tensor, hides_scales](const ByteSink& sink) {
+            if (hides_scales) check_hidden_scales(job);
             write_raw_rows(job, *tensor, sink);
           }));
     }
   }
 
-  // Blocks hold their scales inside, so only decoding shows a NaN.
-  static void check_block_scales(const MatrixJob& job) {
+  // Scales inside blocks, or 8-bit floats: only decoding shows a NaN.
+  static void check_hidden_scales(const MatrixJob& job) {
     std::vector<float> values;
     job.for_each_chunk([&](int64_t begin, int64_t end) {
       job.decode(begin, end, values);
@@ -356,7 +356,7 @@ class Planner {
     const auto add_part = [&](const char* suffix, DType dtype, const std::vector<int64_t>& part_shape,
                               std::vector<std::byte> PackedRows::* part) {
       add(path + suffix, dtype, part_shape, released(job, [job, part](const ByteSink& sink) {
-            if (part == &PackedRows::scales) check_block_scales(job);
+            if (part == &PackedRows::scales) check_hidden_scales(job);
             job.for_each_chunk([&](int64_t begin, int64_t end) {
               PackedRows rows;
               job.for_each_run(begin, end,

@@ -1,4 +1,6 @@
 // Comparison of two tokenizers on texts that tell split rules, normalizers and flags apart.
+#include <cstdint>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -47,8 +49,62 @@ const char* const kTexts[] = {
     "The quick brown fox jumps over the lazy dog, and 17 * 23 is what? Let's compute it step by step: 17 * 20 = 340.",
 };
 
+// Pieces that split rules treat differently next to each other.
+const char* const kPieces[] = {"a",
+                               "B",
+                               "\xC3\xA9",
+                               "e\xCC\x81",
+                               "\xE4\xBD\xA0",
+                               "\xE3\x81\x82",
+                               "1",
+                               "22",
+                               "9999",
+                               "\xC2\xBD",
+                               " ",
+                               "  ",
+                               "   ",
+                               "\n",
+                               "\n\n",
+                               "\r\n",
+                               "\t",
+                               ".",
+                               "!!",
+                               "'",
+                               "'s",
+                               "'LL",
+                               "-",
+                               "_",
+                               "(",
+                               "\"",
+                               "/",
+                               "$",
+                               "+",
+                               "\xE2\x82\xAC",
+                               "\xE2\x80\x9C",
+                               "\x7F",
+                               "\x01",
+                               "\xC2\xA0",
+                               "\xF0\x9F\x98\x80",
+                               "\xCC\x81",
+                               "the",
+                               "Word",
+                               "\xD0\x96"};
+constexpr size_t kRandomTexts = 400;
+constexpr size_t kPiecesPerText = 8;
+
+std::string random_text(size_t index) {
+  std::string text;
+  uint64_t state = index * 0x9E3779B97F4A7C15ULL + 1;
+  for (size_t i = 0; i < kPiecesPerText; ++i) {
+    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+    text += kPieces[(state >> 33) % std::size(kPieces)];
+  }
+  return text;
+}
+
 std::vector<std::string> comparison_texts(const Tokenizer& tokenizer) {
   std::vector<std::string> texts(std::begin(kTexts), std::end(kTexts));
+  for (size_t i = 0; i < kRandomTexts; ++i) texts.push_back(random_text(i));
   size_t n_special = 0;
   for (size_t i = 0; i < tokenizer.vocab_size() && n_special < kMaxSpecialTokens; ++i) {
     const auto id = static_cast<TokenId>(i);

@@ -179,6 +179,24 @@ Json to_config(const ModelSpec& spec) {
   return config;
 }
 
+std::string mlx_limits(const ModelSpec& spec) {
+  if (find_pattern(spec) > 0) return "";
+  return "mlx-lm knows only regular patterns of sliding layers, so its results will differ";
+}
+
+std::string gguf_limits(const ModelSpec& spec) {
+  const LayerSpec& layer = spec.layers[0];
+  if (layer.score_scale != static_cast<float>(1.0 / std::sqrt(layer.head_dim))) {
+    return "llama.cpp always scales attention by the head size, so its results will differ";
+  }
+  const int64_t pattern = find_pattern(spec);
+  if (pattern != kDefaultPattern && pattern <= spec.n_layers()) {
+    return fmt::format("llama.cpp may take every {}th layer as the one that does not slide, so its results may differ",
+                       kDefaultPattern);
+  }
+  return "";
+}
+
 void to_gguf(const ModelSpec& spec, GgufMetadata& metadata) {
   write_base_gguf(spec, "gemma3", metadata);
   metadata.set("gemma3.rope.freq_base_swa", static_cast<float>(spec.rope_tables[kLocalTable].theta));
@@ -201,6 +219,7 @@ void to_gguf(const ModelSpec& spec, GgufMetadata& metadata) {
 
 extern const Architecture kGemma3Text;
 const Architecture kGemma3Text = {"gemma3_text", "Gemma3ForCausalLM", "gemma3",  NormTransform::kAddOne,
-                                  from_config,   from_gguf,           to_config, to_gguf};
+                                  from_config,   from_gguf,           to_config, to_gguf,
+                                  mlx_limits,    gguf_limits};
 
 }  // namespace mobilellm

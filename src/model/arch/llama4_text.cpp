@@ -262,6 +262,23 @@ Json to_config(const ModelSpec& spec) {
   return config;
 }
 
+std::string mlx_limits(const ModelSpec& spec) {
+  if (spec.layers[0].mlp == MlpKind::kDualBranch) return "mlx-lm has no dual-branch MLP and will refuse this model";
+  const GgufLayout layout = layout_of(spec);
+  const bool has_nope =
+      std::find(layout.rope_layers.begin(), layout.rope_layers.end(), false) != layout.rope_layers.end();
+  if (has_nope) return "mlx-lm computes layers without RoPE in another way, so its results will differ";
+  if (layout.chunk > 0 && layout.chunk < spec.max_context) {
+    return fmt::format("mlx-lm does not attend in chunks, so its results will differ beyond {} tokens", layout.chunk);
+  }
+  return "";
+}
+
+std::string gguf_limits(const ModelSpec& spec) {
+  if (spec.layers[0].mlp == MlpKind::kDualBranch) return "llama.cpp has no dual-branch MLP and will refuse this model";
+  return "llama.cpp so far refuses llama4 models without experts, as this is";
+}
+
 void to_gguf(const ModelSpec& spec, GgufMetadata& metadata) {
   write_base_gguf(spec, "llama4", metadata);
   metadata.set("llama4.expert_count", uint32_t{0});
@@ -288,7 +305,8 @@ void to_gguf(const ModelSpec& spec, GgufMetadata& metadata) {
 }  // namespace
 
 extern const Architecture kLlama4Text;
-const Architecture kLlama4Text = {"llama4_text", "Llama4ForCausalLM", "llama4", NormTransform::kNone, from_config,
-                                  from_gguf,     to_config,           to_gguf,  "feed_forward",       "output"};
+const Architecture kLlama4Text = {"llama4_text", "Llama4ForCausalLM", "llama4",       NormTransform::kNone,
+                                  from_config,   from_gguf,           to_config,      to_gguf,
+                                  mlx_limits,    gguf_limits,         "feed_forward", "output"};
 
 }  // namespace mobilellm

@@ -49,6 +49,9 @@ struct Architecture {
   Json (*to_config)(const ModelSpec& spec);
   void (*to_gguf)(const ModelSpec& spec, GgufMetadata& metadata);
 
+  /// What other programs do not do that this model needs, as a sentence; "" when nothing. May be null.
+  std::string (*mlx_limits)(const ModelSpec& spec) = nullptr;   ///< mlx-lm
+  std::string (*gguf_limits)(const ModelSpec& spec) = nullptr;  ///< llama.cpp
   const char* mlp_module = "mlp";       ///< Of Hugging Face names: layers.N.<mlp_module>.gate_proj
   const char* mlx_lm_head = "lm_head";  ///< Of an untied output in mlx-lm.
 };
