@@ -78,5 +78,23 @@ TEST(Convert, AFailureLeavesNothing) {
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
+TEST(Summary, CountsLinearLayersByWidth) {
+  const ProgramResult mixed = run_program({"summary", "--model-path", golden("mlx/r1_dynamic"), "--show", "1"});
+  EXPECT_EQ(mixed.status, 0) << mixed.err;
+  EXPECT_THAT(mixed.out, HasSubstr("Method: affine (mixed)\nGroup size: 64\nTotal linear layers: 21\n"
+                                   "4 bits: 14\n  model.layers.0.self_attn.k_proj\n"
+                                   "5 bits: 7\n  model.layers.0.self_attn.q_proj\n"
+                                   "Embedding: 8 bits, group 32\nBits per weight: "));
+  const ProgramResult plain = run_program({"summary", golden("models/qwen3_untied"), "--json"});
+  EXPECT_EQ(plain.status, 0) << plain.err;
+  const Json json = Json::parse(plain.out, "output");
+  EXPECT_EQ(json.find("method")->as_string(), "none");
+  EXPECT_EQ(json.find("linear_layers")->as_int(), 29);
+  EXPECT_EQ(json.find("embedding")->as_string(), "F32");
+  const ProgramResult gguf = run_program({"summary", golden("gguf/llama-Q4_K_M.gguf"), "--show", "0"});
+  EXPECT_THAT(gguf.out, HasSubstr("Method: gguf (mixed)\nGroup size: "));
+  EXPECT_THAT(gguf.out, HasSubstr("Q4_K: "));
+}
+
 }  // namespace
 }  // namespace mobilellm

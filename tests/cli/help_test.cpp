@@ -13,7 +13,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-const char* const kCommands[] = {"generate", "inspect", "convert", "verify", "tokenize", "template", "bench"};
+const char* const kCommands[] = {"generate", "inspect", "convert", "summary", "verify", "tokenize", "template", "bench"};
 
 void expect_one_error_line(const ProgramResult& result) {
   EXPECT_THAT(result.err, StartsWith("mobilellm: "));
