@@ -30,21 +30,19 @@ struct StorageFormat {
 /// Throws kInvalidArgument listing the formats.
 StorageFormat parse_storage_format(std::string_view name);
 
-/// Source of random stored values with mean about 0 and standard deviation `deviation`. It keeps a pool of valid blocks
-/// and copies runs of it, which is as fast as memory; so values repeat at random distances.
+/// Source of random stored values with mean about 0 and standard deviation `deviation`. It keeps a pool of normal
+/// numbers as the codec encodes them and copies runs of it, which is as fast as memory; so values repeat at random
+/// distances.
 class RandomValues {
  public:
   RandomValues(const StorageFormat& format, float deviation, uint64_t seed);
 
-  /// Fills whole blocks. The bytes depend on seed and stream alone; any thread.
+  /// Fills whole blocks or words. The bytes depend on seed and stream alone; any thread.
   void fill_data(std::span<std::byte> out, uint64_t stream) const;
   /// Fills the scales, and the biases that belong to them (empty except for affine).
   void fill_scales(std::span<std::byte> scales, std::span<std::byte> biases, uint64_t stream) const;
 
  private:
-  void make_scalars(DType dtype, float deviation);
-  void make_blocks(DType dtype, float deviation);
-  void make_groups(const QuantizationParams& params, float deviation);
   void copy_runs(std::span<std::byte> out, const std::vector<std::byte>& pool, size_t unit, uint64_t stream) const;
 
   uint64_t seed_;

@@ -72,6 +72,7 @@ Json row_json(const BenchSubject& subject, const BenchRow& row) {
       .set("gops", rounded(row.operations_per_second() * 1e-9))
       .set("share_of_peak", share(row.operations_per_second(), limits.peak.operations))
       .set("weight_bytes", subject.cost.weight_bytes)
+      .set("kv", subject.kv)
       .set("kv_bytes_per_token", static_cast<int64_t>(subject.kv_bytes_per_token))
       .set("kv_bytes_per_pass", static_cast<int64_t>(row.cost.kv_bytes / passes))
       .set("n_params", subject.n_params)
@@ -119,8 +120,8 @@ std::string rows_text(const BenchSubject& subject, const std::vector<BenchRow>& 
     out += fmt::format("limits: {:.1f} GB/s ({:.1f} from a large set), {:.0f} Gop/s {}\n", limits.bandwidth * 1e-9,
                        limits.bandwidth_large * 1e-9, limits.peak.operations * 1e-9, limits.peak.kind);
   }
-  out += fmt::format("first token {:.3f} s (load {:.3f} s), keys and values {} bytes a token\n\n",
-                     subject.first_token_s, subject.load_s, subject.kv_bytes_per_token);
+  out += fmt::format("first token {:.3f} s (load {:.3f} s), keys and values in {}, {} bytes a token\n\n",
+                     subject.first_token_s, subject.load_s, subject.kv, subject.kv_bytes_per_token);
   out += fmt::format("{:<14}{:>10}{:>10}{:>10}{:>8}{:>7}{:>9}{:>6}{:>6}\n", "test", "tokens/s", "min", "max", "GB/s",
                      "share", "Gop/s", "share", "MB");
   for (const BenchRow& row : rows) {
