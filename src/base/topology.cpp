@@ -8,6 +8,7 @@
 
 #if defined(__linux__)
 #include <sched.h>
+#include <unistd.h>
 #elif defined(__APPLE__)
 #include <sys/sysctl.h>
 #endif
@@ -44,15 +45,24 @@ int quota_cores() {
 
 }  // namespace
 
-int usable_cores() {
-  int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+CoreLimits core_limits() {
+  CoreLimits limits;
+  limits.present = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  limits.allowed = limits.present;
 #if defined(__linux__)
+  const long online = ::sysconf(_SC_NPROCESSORS_ONLN);
+  if (online > 0) limits.present = static_cast<int>(online);
   cpu_set_t mask;
   CPU_ZERO(&mask);
-  if (sched_getaffinity(0, sizeof(mask), &mask) == 0) cores = std::max(1, CPU_COUNT(&mask));
+  if (sched_getaffinity(0, sizeof(mask), &mask) == 0) limits.allowed = std::max(1, CPU_COUNT(&mask));
 #endif
-  const int quota = quota_cores();
-  return quota > 0 ? std::min(cores, quota) : cores;
+  limits.quota = quota_cores();
+  return limits;
+}
+
+int usable_cores() {
+  const CoreLimits limits = core_limits();
+  return limits.quota > 0 ? std::min(limits.allowed, limits.quota) : limits.allowed;
 }
 
 std::string cpu_name() {

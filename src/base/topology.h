@@ -5,6 +5,14 @@
 
 namespace mobilellm {
 
+/// What bounds the number of cores.
+struct CoreLimits {
+  int present = 1;  ///< Of the machine, online.
+  int allowed = 1;  ///< In the affinity mask.
+  int quota = 0;    ///< Of the container (cgroup v1 or v2), rounded up; 0 = unlimited.
+};
+CoreLimits core_limits();
+
 /// Cores in the affinity mask, lowered to the container's CPU quota (cgroup v1 or v2), at least 1.
 int usable_cores();
 

@@ -30,6 +30,7 @@ constexpr Command kCommands[] = {
     {"tokenize", "turn text into token ids and back", run_tokenize},
     {"template", "render chat messages with a chat template", run_template},
     {"bench", "measure the speed of prefill and decode", run_bench},
+    {"doctor", "tell what this machine offers and what holds it back", run_doctor},
 };
 
 // Names under which other programs start this one.

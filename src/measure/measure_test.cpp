@@ -10,6 +10,7 @@
 
 #include "backend/registry.h"
 #include "base/error.h"
+#include "measure/machine_facts.h"
 #include "measure/machine_limits.h"
 #include "measure/process_usage.h"
 #include "measure/report.h"
@@ -241,6 +242,45 @@ TEST(MachineLimits, AreMeasuredForEveryInstructionSet) {
   const size_t n_bytes = size_t{8} << 20;
   EXPECT_GT(measure_read_bandwidth(n_bytes, 2, 0.01), 1e8);
   EXPECT_EQ(measure_read_bandwidth(size_t{1} << 62, 1, 0.01), 0);
+}
+
+TEST(SpeedAdvice, NamesWhatHoldsAMachineBack) {
+  MachineFacts facts;
+  facts.isas = {Isa::kScalar, Isa::kAvx2};
+  facts.huge_pages = "madvise";
+  facts.gets_huge_pages = true;
+  facts.cores = {8, 8, 0};
+  facts.available_bytes = int64_t{8} << 30;
+  EXPECT_THAT(speed_advice(facts), ::testing::IsEmpty());
+
+  facts.huge_pages = "never";
+  facts.gets_huge_pages = false;
+  facts.cores = {8, 4, 2};
+  facts.isa_wanted = "scalar";
+  facts.governor = "powersave";
+  facts.others_share = 0.5;
+  facts.available_bytes = 100000000;
+  EXPECT_THAT(speed_advice(facts),
+              ::testing::ElementsAre(HasSubstr("huge pages are off"), HasSubstr("4 of 8 cores"),
+                                     HasSubstr("2 of 4 cores"), HasSubstr("MOBILELLM_ISA=scalar"),
+                                     HasSubstr("powersave"), HasSubstr("50%"), HasSubstr("100 MB")));
+  facts.isas = {Isa::kScalar};
+  facts.huge_pages = "always";
+  EXPECT_THAT(speed_advice(facts), ::testing::AllOf(::testing::Contains(HasSubstr("too fragmented")),
+                                                    ::testing::Contains(HasSubstr("no vector kernels")),
+                                                    ::testing::Not(::testing::Contains(HasSubstr("MOBILELLM_ISA")))));
+}
+
+TEST(MachineFacts, OfThisMachineAreConsistent) {
+  const MachineFacts facts = machine_facts(0.02);
+  EXPECT_GE(facts.usable_cores, 1);
+  EXPECT_LE(facts.usable_cores, facts.cores.allowed);
+  EXPECT_LE(facts.cores.allowed, facts.cores.present);
+  EXPECT_GT(facts.memory_bytes, facts.available_bytes);
+  EXPECT_EQ(facts.isas.front(), Isa::kScalar);
+  EXPECT_FALSE(facts.system.empty());
+  EXPECT_GE(facts.others_share, 0);
+  EXPECT_LE(facts.others_share, 1);
 }
 
 TEST(ProcessUsage, PeakFollowsMemoryAndResets) {

@@ -86,7 +86,8 @@ Json row_json(const BenchSubject& subject, const BenchRow& row) {
       .set("peak_memory_mb", rounded(static_cast<double>(row.peak_memory_bytes) * 1e-6))
       .set("others_cpu_share", rounded(row.others_share()))
       .set("cpu", subject.cpu)
-      .set("version", subject.version);
+      .set("version", subject.version)
+      .set("commit", subject.commit);
 }
 
 std::string rows_csv(const BenchSubject& subject, const std::vector<BenchRow>& rows) {

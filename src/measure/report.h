@@ -21,7 +21,7 @@ struct BenchSubject {
   size_t kv_bytes_per_token = 0;
   std::string kv;  ///< "f32", "f16" or "q8"
   int n_threads = 0;
-  std::string isa, cpu, version;
+  std::string isa, cpu, version, commit;
   double load_s = 0;         ///< Opening the model and preparing its weights.
   double first_token_s = 0;  ///< From opening the model to the logits after a prompt of 16 tokens.
   std::optional<MachineLimits> limits;

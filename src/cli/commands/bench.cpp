@@ -14,6 +14,7 @@
 #include "base/thread_pool.h"
 #include "base/topology.h"
 #include "cli/args.h"
+#include "cli/build_info.h"
 #include "cli/commands/commands.h"
 #include "cli/kv_flag.h"
 #include "cli/terminal.h"
@@ -312,6 +313,7 @@ int run_bench(int argc, const char* const* argv) {
   subject.isa = isa_name(select_isa());
   subject.cpu = cpu_name();
   subject.version = MOBILELLM_VERSION;
+  subject.commit = build_commit();
 
   RunnerOptions options;
   options.n_threads = subject.n_threads;

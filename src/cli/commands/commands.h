@@ -12,5 +12,6 @@ int run_verify(int argc, const char* const* argv);
 int run_tokenize(int argc, const char* const* argv);
 int run_template(int argc, const char* const* argv);
 int run_bench(int argc, const char* const* argv);
+int run_doctor(int argc, const char* const* argv);
 
 }  // namespace mobilellm::cli
