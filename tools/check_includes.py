@@ -18,6 +18,7 @@ MAY_INCLUDE = {
     "codec": "formats tensor base",
     "tokenizer": "base",
     "chat": "base",
+    "quant": "kernels codec tensor base",
     "model": "formats codec tokenizer chat tensor base",
     "backend": "model codec tensor base",  # backend.h and the registry
     "backend/cpu": "backend kernels codec model tensor base",

@@ -7,9 +7,9 @@
 // adjusted so that zero lies on the grid.
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <limits>
 
+#include "codec/affine_fit.h"
 #include "codec/families.h"
 #include "tensor/float_convert.h"
 
@@ -187,25 +187,6 @@ float round_small(float x) {
   return (x + kShift) - kShift;
 }
 
-struct Grid {
-  float scale;
-  float bias;
-};
-
-// The grid of mx.quantize for 2^bits levels.
-template <int bits>
-Grid choose_grid(Range range) {
-  constexpr auto kTop = static_cast<float>((1 << bits) - 1);
-  constexpr float kMinScale = 1e-7F;
-  const bool is_min_edge = std::fabs(range.min) > std::fabs(range.max);
-  float scale = std::max((range.max - range.min) / kTop, kMinScale);
-  if (!is_min_edge) scale = -scale;
-  const float edge = is_min_edge ? range.min : range.max;
-  const float level = std::nearbyint(edge / scale);
-  if (level == 0.0F) return {scale, 0.0F};
-  return {edge / level, edge};
-}
-
 void store_scale(DType dtype, float value, uint8_t* out, int64_t index) {
   if (dtype == DType::kF32) {
     std::memcpy(out + 4 * index, &value, 4);
@@ -224,7 +205,8 @@ void encode_groups(const EncodeArgs& args) {
   alignas(64) uint8_t codes[group];
   for (int64_t g = 0; g < n_groups; ++g) {
     const float* values = args.values + g * group;
-    const Grid grid = choose_grid<bits>(find_range<group>(values));
+    const Range range = find_range<group>(values);
+    const AffineGrid grid = choose_mlx_grid(range.min, range.max, (1 << bits) - 1);
     for (int i = 0; i < group; ++i) {
       float code = round_small((values[i] - grid.bias) / grid.scale);
       code = code > 0.0F ? code : 0.0F;
@@ -234,6 +216,25 @@ void encode_groups(const EncodeArgs& args) {
     pack<bits>(codes, group, args.data + g * (group * bits / 8));
     store_scale(scale_dtype, grid.scale, args.scales, g);
     store_scale(scale_dtype, grid.bias, args.biases, g);
+  }
+}
+
+using Pack = void (*)(const uint8_t*, int, uint8_t*);
+
+Pack select_pack(int bits) {
+  switch (bits) {
+    case 2:
+      return pack<2>;
+    case 3:
+      return pack<3>;
+    case 4:
+      return pack<4>;
+    case 5:
+      return pack<5>;
+    case 6:
+      return pack<6>;
+    default:
+      return pack<8>;
   }
 }
 
@@ -294,6 +295,16 @@ class AffineCodec final : public Codec {
 const AffineCodec kAffineCodec;
 
 }  // namespace
+
+void store_affine_groups(const StoredMatrix& format, int64_t n_groups, const uint8_t* codes, const float* scales,
+                         const float* biases, uint8_t* data, uint8_t* stored_scales, uint8_t* stored_biases) {
+  const Pack pack_group = select_pack(format.bits);
+  for (int64_t g = 0; g < n_groups; ++g) {
+    pack_group(codes + g * format.group_size, format.group_size, data + g * (format.group_size * format.bits / 8));
+    store_scale(format.scale_dtype, scales[g], stored_scales, g);
+    store_scale(format.scale_dtype, biases[g], stored_biases, g);
+  }
+}
 
 const Codec* affine_codec() { return &kAffineCodec; }
 

@@ -167,6 +167,17 @@ float round_to_stored(float value, DType stored) {
   return stored == DType::kBF16 ? bf16_to_float(float_to_bf16(value)) : value;
 }
 
+AffineGrid choose_mlx_grid(float min, float max, int top) {
+  constexpr float kMinScale = 1e-7F;
+  const bool is_min_edge = std::fabs(min) > std::fabs(max);
+  float scale = std::max((max - min) / static_cast<float>(top), kMinScale);
+  if (!is_min_edge) scale = -scale;
+  const float edge = is_min_edge ? min : max;
+  const float level = std::nearbyint(edge / scale);
+  if (level == 0.0F) return {scale, 0.0F, 0.0F};
+  return {edge / level, edge, 0.0F};
+}
+
 void make_fit_weights(const float* importance, int n, float* weights) {
   constexpr float kFloor = 1e-5F;
   float largest = 0.0F;

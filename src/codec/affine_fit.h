@@ -29,6 +29,9 @@ AffineGrid fit_affine(const float* x, const float* weights, int n, int top, DTyp
 /// As fit_affine() for codes q in [-levels, levels - 1] without bias; bias stays 0.
 AffineGrid fit_scale(const float* x, const float* weights, int n, int levels, DType stored);
 
+/// The grid of mx.quantize for a group whose values span [min, max], before rounding to its stored type; error stays 0.
+AffineGrid choose_mlx_grid(float min, float max, int top);
+
 /// The value that a float becomes when stored in kF32, kF16 or kBF16.
 float round_to_stored(float value, DType stored);
 

@@ -63,6 +63,12 @@ void check_values(const StoredMatrix& format, int64_t row_begin, int64_t n_rows,
   }
 }
 
+void check_rows(const StoredMatrix& format, int64_t row_begin, int64_t row_end) {
+  if (row_begin >= 0 && row_begin <= row_end && row_end <= format.rows) return;
+  fail(ErrorCode::kInvalidArgument, "[codec] tensor '{}': got rows {} to {}, expected a range within 0 to {}",
+       printable_name(format.name), row_begin, row_end, format.rows);
+}
+
 void check_importance(const StoredMatrix& format, std::span<const float> importance) {
   if (importance.empty()) return;
   if (importance.size() != static_cast<size_t>(format.cols)) {
@@ -154,13 +160,25 @@ EncodedMatrix::EncodedMatrix(const QuantizationParams& params, DType scale_dtype
 void encode_rows(EncodedMatrix& out, int64_t row_begin, int64_t row_end, const float* values,
                  std::span<const float> importance) {
   const StoredMatrix& format = out.view();
-  if (row_begin < 0 || row_begin > row_end || row_end > format.rows) {
-    fail(ErrorCode::kInvalidArgument, "[codec] tensor '{}': got rows {} to {}, expected a range within 0 to {}",
-         printable_name(format.name), row_begin, row_end, format.rows);
-  }
+  check_rows(format, row_begin, row_end);
   check_importance(format, importance);
   if (row_begin == row_end || format.cols == 0) return;
   encode_checked(out, row_begin, row_end, values, importance);
+}
+
+void store_affine_rows(EncodedMatrix& out, int64_t row_begin, int64_t row_end, const uint8_t* codes,
+                       const float* scales, const float* biases) {
+  const StoredMatrix& format = out.view();
+  check_rows(format, row_begin, row_end);
+  if (format.codec != affine_codec()) {
+    fail(ErrorCode::kInvalidArgument, "[codec] tensor '{}': got a matrix of format {}, expected affine groups",
+         printable_name(format.name), format.codec->name());
+  }
+  if (row_begin == row_end || format.cols == 0) return;
+  store_affine_groups(format, (row_end - row_begin) * (format.cols / format.group_size), codes, scales, biases,
+                      part_of_row(out.data(), row_begin, format.rows),
+                      part_of_row(out.scales(), row_begin, format.rows),
+                      part_of_row(out.biases(), row_begin, format.rows));
 }
 
 void encode_matrix(EncodedMatrix& out, const float* values, std::span<const float> importance, ThreadPool& pool) {

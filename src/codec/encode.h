@@ -43,6 +43,10 @@ class EncodedMatrix {
 /// that is NaN, infinite or too big for the format; kInvalidArgument for a wrong importance.
 void encode_rows(EncodedMatrix& out, int64_t row_begin, int64_t row_end, const float* values,
                  std::span<const float> importance = {});
+/// Writes rows [row_begin, row_end) of an affine matrix from codes [rows, cols], each below 2^bits, and scales and
+/// biases [rows, cols / group_size], which are rounded to the type that the matrix stores.
+void store_affine_rows(EncodedMatrix& out, int64_t row_begin, int64_t row_end, const uint8_t* codes,
+                       const float* scales, const float* biases);
 /// All rows, values [rows, cols], shared among the pool's threads.
 void encode_matrix(EncodedMatrix& out, const float* values, std::span<const float> importance, ThreadPool& pool);
 

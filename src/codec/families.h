@@ -19,6 +19,10 @@ std::span<const Codec* const> mx_codecs();
 const Codec* affine_codec();
 const Codec* mx_packed_codec(QuantMode mode);
 
+/// Packs `n_groups` groups of affine codes, scales and biases as `format` stores them.
+void store_affine_groups(const StoredMatrix& format, int64_t n_groups, const uint8_t* codes, const float* scales,
+                         const float* biases, uint8_t* data, uint8_t* stored_scales, uint8_t* stored_biases);
+
 /// Little-endian load from any address.
 template <typename T>
 inline T load_le(const uint8_t* source) {

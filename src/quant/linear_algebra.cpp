@@ -1,0 +1,164 @@
+// Gram matrices and Cholesky factors over the kernels' dot products.
+#include "quant/linear_algebra.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "base/cpu_features.h"
+#include "base/thread_pool.h"
+#include "kernels/kernels.h"
+
+namespace mobilellm {
+namespace {
+
+// Tokens whose products are summed before they are added to the matrix.
+constexpr int64_t kTokenChunk = 512;
+// Rows and columns per tile of a product: a tile's operands stay in the second-level cache.
+constexpr int64_t kTile = 96;
+// Columns of a Cholesky panel.
+constexpr int64_t kPanel = 64;
+
+using DotRows = void (*)(const DotRowsArgs&) noexcept;
+
+DotRows dot_rows_kernel() { return kernel_table(select_isa()).dot_rows_f32; }
+
+// out[i * out_stride + j] = sum_k a[i * a_stride + k] * b[j * b_stride + k] for i < m, j < n
+void multiply_transposed(DotRows dot_rows, const float* a, int64_t a_stride, int64_t m, const float* b,
+                         int64_t b_stride, int64_t n, int64_t k, float* out, int64_t out_stride) {
+  DotRowsArgs args = {};
+  args.weights = reinterpret_cast<const std::byte*>(b);
+  args.row_bytes = static_cast<size_t>(b_stride) * sizeof(float);
+  args.n_rows = static_cast<int>(n);
+  args.n_cols = k;
+  args.x = a;
+  args.x_stride = a_stride;
+  args.n_tokens = static_cast<int>(m);
+  args.y = out;
+  args.y_stride = out_stride;
+  dot_rows(args);
+}
+
+// out [cols, n] = the transpose of x [n, cols], a tile at a time.
+void transpose_into(const float* x, int64_t x_stride, int64_t n, int64_t cols, float* out, ThreadPool& pool) {
+  constexpr int64_t kBlock = 16;
+  pool.run((cols + kBlock - 1) / kBlock, [&](int64_t task, int /*worker*/) {
+    const int64_t begin = task * kBlock;
+    const int64_t end = std::min(begin + kBlock, cols);
+    for (int64_t token = 0; token < n; ++token) {
+      for (int64_t col = begin; col < end; ++col) out[col * n + token] = x[token * x_stride + col];
+    }
+  });
+}
+
+// Factors the diagonal block [n, n] of a panel; false when a pivot is not positive.
+bool factor_block(float* a, int64_t stride, int64_t n) {
+  for (int64_t j = 0; j < n; ++j) {
+    float* row = a + j * stride;
+    for (int64_t k = 0; k < j; ++k) {
+      const float* other = a + k * stride;
+      float sum = row[k];
+      for (int64_t i = 0; i < k; ++i) sum -= row[i] * other[i];
+      row[k] = sum / other[k];
+    }
+    float pivot = row[j];
+    for (int64_t i = 0; i < j; ++i) pivot -= row[i] * row[i];
+    if (!(pivot > 0.0F)) return false;
+    row[j] = std::sqrt(pivot);
+  }
+  return true;
+}
+
+// Solves y D^T = row in place, D lower triangular [n, n] given as its transpose [n, n].
+void solve_row(const float* transposed, int64_t n, float* row) {
+  for (int64_t k = 0; k < n; ++k) {
+    const float* column = transposed + k * n;
+    const float value = row[k] / column[k];
+    row[k] = value;
+    for (int64_t j = k + 1; j < n; ++j) row[j] -= value * column[j];
+  }
+}
+
+}  // namespace
+
+void add_gram(const float* x, int64_t n_tokens, int64_t x_stride, int64_t cols, float* gram, ThreadPool& pool) {
+  const DotRows dot_rows = dot_rows_kernel();
+  const int64_t n_tiles = (cols + kTile - 1) / kTile;
+  std::vector<float> transposed(static_cast<size_t>(cols * std::min(n_tokens, kTokenChunk)));
+  std::vector<float> products(static_cast<size_t>(pool.n_threads() * kTile * kTile));
+  for (int64_t first = 0; first < n_tokens; first += kTokenChunk) {
+    const int64_t n = std::min(kTokenChunk, n_tokens - first);
+    transpose_into(x + first * x_stride, x_stride, n, cols, transposed.data(), pool);
+    pool.run(n_tiles * (n_tiles + 1) / 2, [&](int64_t task, int worker) {
+      // Task number to a tile of the lower triangle.
+      auto tile_row = static_cast<int64_t>((std::sqrt(8.0 * static_cast<double>(task) + 1.0) - 1.0) / 2.0);
+      while (tile_row * (tile_row + 1) / 2 > task) --tile_row;
+      while ((tile_row + 1) * (tile_row + 2) / 2 <= task) ++tile_row;
+      const int64_t row = tile_row * kTile;
+      const int64_t col = (task - tile_row * (tile_row + 1) / 2) * kTile;
+      const int64_t n_rows = std::min(kTile, cols - row);
+      const int64_t n_cols = std::min(kTile, cols - col);
+      float* tile = products.data() + worker * kTile * kTile;
+      multiply_transposed(dot_rows, transposed.data() + row * n, n, n_rows, transposed.data() + col * n, n, n_cols, n,
+                          tile, kTile);
+      for (int64_t i = 0; i < n_rows; ++i) {
+        const int64_t end = std::min(n_cols, row + i + 1 - col);
+        float* out = gram + (row + i) * cols + col;
+        for (int64_t j = 0; j < end; ++j) out[j] += tile[i * kTile + j];
+      }
+    });
+  }
+}
+
+bool factor_cholesky(float* a, int64_t n, ThreadPool& pool) {
+  const DotRows dot_rows = dot_rows_kernel();
+  std::vector<float> products(static_cast<size_t>(pool.n_threads() * kTile * kPanel));
+  std::vector<float> transposed(kPanel * kPanel);
+  for (int64_t panel = 0; panel < n; panel += kPanel) {
+    const int64_t width = std::min(kPanel, n - panel);
+    // What the columns to the left contribute.
+    const int64_t n_below = n - panel;
+    if (panel > 0) {
+      pool.run((n_below + kTile - 1) / kTile, [&](int64_t task, int worker) {
+        const int64_t row = panel + task * kTile;
+        const int64_t n_rows = std::min(kTile, n - row);
+        float* tile = products.data() + worker * kTile * kPanel;
+        multiply_transposed(dot_rows, a + row * n, n, n_rows, a + panel * n, n, width, panel, tile, kPanel);
+        for (int64_t i = 0; i < n_rows; ++i) {
+          float* out = a + (row + i) * n + panel;
+          for (int64_t j = 0; j < width; ++j) out[j] -= tile[i * kPanel + j];
+        }
+      });
+    }
+    if (!factor_block(a + panel * n + panel, n, width)) return false;
+    for (int64_t i = 0; i < width; ++i) {
+      for (int64_t j = 0; j <= i; ++j) {
+        transposed[static_cast<size_t>(j * width + i)] = a[(panel + i) * n + panel + j];
+      }
+    }
+    const int64_t first = panel + width;
+    pool.run((n - first + kTile - 1) / kTile, [&](int64_t task, int /*worker*/) {
+      const int64_t begin = first + task * kTile;
+      for (int64_t row = begin; row < std::min(begin + kTile, n); ++row) {
+        solve_row(transposed.data(), width, a + row * n + panel);
+      }
+    });
+  }
+  return true;
+}
+
+void transpose_square(float* a, int64_t n, ThreadPool& pool) {
+  constexpr int64_t kBlock = 32;
+  const int64_t n_blocks = (n + kBlock - 1) / kBlock;
+  pool.run(n_blocks, [&](int64_t block, int /*worker*/) {
+    for (int64_t other = 0; other <= block; ++other) {
+      for (int64_t i = block * kBlock; i < std::min((block + 1) * kBlock, n); ++i) {
+        for (int64_t j = other * kBlock; j < std::min({(other + 1) * kBlock, n, i}); ++j) {
+          std::swap(a[i * n + j], a[j * n + i]);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace mobilellm

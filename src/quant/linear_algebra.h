@@ -1,0 +1,23 @@
+/// Dense f32 linear algebra of quantization, on the kernels' dot products: results are the same for any number of
+/// threads and any instruction set.
+#pragma once
+
+#include <cstdint>
+
+namespace mobilellm {
+
+class ThreadPool;
+
+/// Adds X^T X to the lower triangle (diagonal included) of gram [cols, cols], row-major. x [n_tokens, cols] has rows
+/// x_stride floats apart. Sums run in f32 over chunks of 512 tokens of this call.
+void add_gram(const float* x, int64_t n_tokens, int64_t x_stride, int64_t cols, float* gram, ThreadPool& pool);
+
+/// Replaces the lower triangle of a symmetric positive definite matrix a [n, n], row-major, by L with a = L L^T; the
+/// upper triangle is not read, and destroyed. Returns false, leaving the matrix in an undefined state, when it is not
+/// positive definite.
+[[nodiscard]] bool factor_cholesky(float* a, int64_t n, ThreadPool& pool);
+
+/// Transposes a [n, n] in place.
+void transpose_square(float* a, int64_t n, ThreadPool& pool);
+
+}  // namespace mobilellm
