@@ -65,7 +65,9 @@ struct Engine::State {
       : runner(r),
         context_limit(limit_context(r, options)),
         scheduler(r, options.max_running, options.prefill_chunk, limit_pages(r, options)) {
-    if (options.speculation.mode != SpeculationMode::kOff) speculator.emplace(options.speculation);
+    if (options.speculation.mode == SpeculationMode::kOff) return;
+    const Runner* draft_model = options.speculation.draft_model;
+    speculator.emplace(options.speculation, draft_model == nullptr ? 1 : limit_pages(*draft_model, options));
   }
 
   // A sequence whose next token is to be chosen from the rows of logits that begin here.
@@ -117,6 +119,11 @@ Engine::Engine(Runner& runner, EngineOptions options) {
   if (options.speculation.max_draft < 1 || options.speculation.max_draft > kMostDrafted) {
     fail(ErrorCode::kInvalidArgument, "[engine] max_draft: got {}, expected 1 to {}", options.speculation.max_draft,
          kMostDrafted);
+  }
+  const Runner* draft_model = options.speculation.draft_model;
+  if (draft_model != nullptr && draft_model->spec().vocab_size != runner.spec().vocab_size) {
+    fail(ErrorCode::kInvalidArgument, "[engine] draft model: got a vocabulary of {} tokens, expected {} as the model's",
+         draft_model->spec().vocab_size, runner.spec().vocab_size);
   }
   state_ = std::make_unique<State>(runner, options);
 }
@@ -432,6 +439,10 @@ size_t Engine::State::accept(const Ready& ready) {
   for (size_t i = 0;; ++i) {
     Sequence* sequence = scheduler.find(ready.id);
     if (sequence == nullptr) return i;
+    if (!sequence->forced.empty()) {  // A handler of this step wants these to come next.
+      scheduler.trim(*sequence);
+      return i;
+    }
     int32_t token = -1;
     if (!accept_one(*sequence, ready.row + i, token)) return i;
     sequence = scheduler.find(ready.id);

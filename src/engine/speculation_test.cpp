@@ -132,7 +132,17 @@ void expect_same(const std::map<std::string, Story>& plain, const std::map<std::
   EXPECT_EQ(plain.size(), guessed.size());
 }
 
-TEST(Speculation, RandomUseGivesTheSameEvents) {
+// How guesses are made in a comparison.
+struct Guesses {
+  const char* name;
+  bool has_model;
+  uint64_t n_wrong;     // Of 16 guesses of the draft model.
+  int max_draft_pages;  // Of its cache.
+};
+
+class SpeculationTest : public ::testing::TestWithParam<Guesses> {};
+
+TEST_P(SpeculationTest, RandomUseGivesTheSameEvents) {
   uint64_t n_accepted = 0;
   uint64_t n_rejected = 0;
   uint64_t n_preemptions = 0;
@@ -142,19 +152,37 @@ TEST(Speculation, RandomUseGivesTheSameEvents) {
     if (seed % 2 == 1) options.max_kv_tokens = 120;
     Scenario plain(seed, options);
     options.speculation = {
-        .mode = SpeculationMode::kLookup, .max_draft = 1 + static_cast<int>(seed % 11), .is_eager = true};
+        .mode = SpeculationMode::kAuto, .max_draft = 1 + static_cast<int>(seed % 11), .is_eager = true};
+    FakeRunner draft_model({.vocab_size = kVocabulary,
+                            .page_tokens = 3,
+                            .max_context = seed % 3 == 0 ? 60 : 256,
+                            .max_pages = GetParam().max_draft_pages});
+    draft_model.set_script([](std::span<const int32_t> history) -> std::optional<int32_t> {
+      const bool is_wrong = random_bits(8, history.size(), 0) % 16 < GetParam().n_wrong;
+      return is_wrong ? std::optional<int32_t>(0) : say(history);
+    });
+    if (GetParam().has_model) options.speculation.draft_model = &draft_model;
     Scenario guessed(seed, options);
     expect_same(plain.run(), guessed.run());
     const EngineStats stats = guessed.stats();
     n_accepted += stats.speculation.n_accepted;
     n_rejected += stats.speculation.n_drafted - stats.speculation.n_accepted;
     n_preemptions += stats.n_preemptions;
+    if (GetParam().has_model) {
+      EXPECT_GT(draft_model.n_forwards(), 0);
+    }
   }
   // The test is worth something only if all of this happened often.
   EXPECT_GT(n_accepted, 1000U);
-  EXPECT_GT(n_rejected, 1000U);
+  EXPECT_GT(n_rejected, GetParam().n_wrong > 0 || !GetParam().has_model ? 1000U : 0U);
   EXPECT_GT(n_preemptions, 20U);
 }
+
+INSTANTIATE_TEST_SUITE_P(Sources, SpeculationTest,
+                         ::testing::Values(Guesses{"lookup", false, 0, 1}, Guesses{"sure_model", true, 0, 1 << 20},
+                                           Guesses{"weak_model", true, 5, 1 << 20},
+                                           Guesses{"little_memory", true, 2, 25}),
+                         [](const auto& tested) { return tested.param.name; });
 
 // A reply that repeats the prompt, so that every guess is right.
 struct Repeating {
@@ -261,6 +289,53 @@ TEST(Speculation, OptionsAreChecked) {
   FakeRunner runner({});
   EXPECT_THROW(Engine(runner, eager(0)), Error);
   EXPECT_THROW(Engine(runner, eager(65)), Error);
+}
+
+// Two samples of one prompt: the draft model computes its whole pages once, too.
+TEST(Speculation, TheDraftModelSharesBeginnings) {
+  Repeating text;
+  FakeRunner draft_model({.vocab_size = 40});
+  draft_model.set_script([](std::span<const int32_t> history) { return history[history.size() - 10]; });
+  EngineOptions options = eager(4);
+  options.speculation.mode = SpeculationMode::kAuto;
+  options.speculation.draft_model = &draft_model;
+  Engine engine(text.runner, options);
+  for (int32_t i = 0; i < 20; ++i) text.request.prompt[static_cast<size_t>(i)] = i;  // Nothing to look up.
+  const RequestId id = engine.add(text.request);
+  (void)engine.fork(id, 1);
+  (void)engine.step();
+  (void)engine.step();
+  EXPECT_LE(draft_model.n_tokens_computed(), 21 + 1 + 2 * 4) << "21 once, not twice";
+  while (engine.has_work()) (void)engine.step();
+  EXPECT_GT(engine.stats().speculation.n_accepted, 60U);
+}
+
+TEST(Speculation, AFailingDraftModelIsLeftAlone) {
+  Repeating text;
+  FakeRunner draft_model({.vocab_size = 40});
+  draft_model.break_after(0);
+  for (int32_t i = 0; i < 20; ++i) text.request.prompt[static_cast<size_t>(i)] = i;  // Nothing to look up.
+  EngineOptions options = eager(4);
+  options.speculation.mode = SpeculationMode::kAuto;
+  options.speculation.draft_model = &draft_model;
+  Engine engine(text.runner, options);
+  engine.add(text.request);
+  size_t n = 0;
+  while (engine.has_work()) n += engine.step().size();
+  EXPECT_EQ(n, 60U);
+  EXPECT_EQ(draft_model.n_forwards(), 2) << "to catch up, and to guess in vain";
+}
+
+TEST(Speculation, TheDraftModelNeedsTheSameVocabulary) {
+  FakeRunner runner({.vocab_size = 40});
+  FakeRunner draft_model({.vocab_size = 41});
+  try {
+    Engine engine(runner, {.speculation = {.mode = SpeculationMode::kAuto, .draft_model = &draft_model}});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    EXPECT_NE(std::string(error.what()).find("got a vocabulary of 41 tokens, expected 40"), std::string::npos);
+  }
 }
 
 }  // namespace

@@ -56,6 +56,41 @@ TEST(GoldenChat, GreedyAnswersAreThoseOfTheReference) {
   }
 }
 
+// With the model itself as the draft model, wrong guesses come from lookup only; both kinds at once, in one batch.
+TEST(GoldenChat, GuessesChangeNothing) {
+  TextModelOptions options;
+  options.speculation = {.mode = SpeculationMode::kAuto, .max_draft = 5, .is_eager = true};
+  for (const bool has_draft_model : {false, true}) {
+    if (has_draft_model) options.draft_model = kModelDir;
+    const auto model = TextModel::load(kModelDir, options);
+    TextModelOptions plain_options;
+    plain_options.speculation.mode = SpeculationMode::kOff;
+    const auto plain_model = TextModel::load(kModelDir, plain_options);
+    std::vector<GenerateRequest> requests;
+    for (const Golden& golden : read_goldens()) {
+      GenerateRequest request = golden.request;
+      request.n_logprobs = 3;
+      requests.push_back(request);
+      request.sampling.temperature = 0.7;
+      request.sampling.repetition_penalty = 1.1;
+      request.sampling.seed = 7;
+      for (request.stream = 0; request.stream < 2; ++request.stream) requests.push_back(request);
+    }
+    const auto results = model->generate_all(requests);
+    const auto expected = plain_model->generate_all(requests);
+    for (size_t i = 0; i < requests.size(); ++i) {
+      EXPECT_EQ(results[i].text, expected[i].text);
+      EXPECT_EQ(results[i].output_ids, expected[i].output_ids);
+      for (size_t j = 0; j < results[i].logprobs.size(); ++j) {
+        EXPECT_EQ(results[i].logprobs[j].logprob, expected[i].logprobs[j].logprob) << "not bit by bit the same";
+      }
+    }
+    EXPECT_GT(model->stats().speculation.n_drafted, 100U);
+    EXPECT_GT(model->stats().speculation.n_accepted, 10U);
+    EXPECT_EQ(plain_model->stats().speculation.n_drafted, 0U);
+  }
+}
+
 TEST(GoldenChat, AllAtOnceEqualEachAlone) {
   const auto model = TextModel::load(kModelDir);
   const auto goldens = read_goldens();

@@ -139,9 +139,11 @@ struct TextModelOptions {
   int64_t context = 0;  ///< 0 = the model's maximum.
   /// Called with progress in [0, 1] while loading; return false to cancel (kCancelled).
   std::function<bool(double)> on_progress;
-  int prefill_chunk = 512;                                            ///< Does not change results.
-  int64_t max_kv_tokens = 0;                                          ///< See EngineOptions.
-  SpeculationOptions speculation = {.mode = SpeculationMode::kAuto};  ///< Its draft_model is set by load().
+  int prefill_chunk = 512;    ///< Does not change results.
+  int64_t max_kv_tokens = 0;  ///< See EngineOptions.
+  SpeculationOptions speculation = {.mode = SpeculationMode::kAuto};
+  /// Path of a smaller model with the same tokenizer, whose guesses speed this one up; empty = none. load() only.
+  std::string draft_model;
 };
 
 /// Owns weights, tokenizer, template, runner and engine. generate and generate_all may be called from any thread; calls

@@ -6,6 +6,7 @@
 
 #include "backend/registry.h"
 #include "base/error.h"
+#include "pipeline/draft_model.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/prompt_builder.h"
 #include "pipeline/session.h"
@@ -48,6 +49,7 @@ const char* to_string(StopDetail detail) {
 struct TextModel::State {
   LoadedModel model;
   std::unique_ptr<Runner> runner;
+  std::unique_ptr<Runner> draft_runner;  // Null without a draft model.
   std::unique_ptr<Engine> engine;
   std::mutex mutex;
 
@@ -140,9 +142,16 @@ std::unique_ptr<TextModel> TextModel::load(const std::string& path, const TextMo
   runner_options.n_threads = options.n_threads;
   runner_options.kv_dtype = options.kv_dtype;
   runner_options.on_progress = options.on_progress;
+  const bool has_draft_model = !options.draft_model.empty() && options.speculation.mode == SpeculationMode::kAuto;
+  std::unique_ptr<Runner> draft_runner;
+  if (has_draft_model) draft_runner = load_draft_model(options.draft_model, model, options.backend, runner_options);
   auto runner = create_runner(options.backend, model.spec, std::move(model.weights), runner_options);
   model.weights = {};
-  return std::make_unique<TextModel>(std::move(model), std::move(runner), options);
+  TextModelOptions with_draft_model = options;
+  if (has_draft_model) with_draft_model.speculation.draft_model = draft_runner.get();
+  auto text_model = std::make_unique<TextModel>(std::move(model), std::move(runner), with_draft_model);
+  text_model->state_->draft_runner = std::move(draft_runner);
+  return text_model;
 }
 
 const std::string& TextModel::path() const { return state_->model.path; }

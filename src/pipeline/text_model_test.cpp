@@ -7,6 +7,7 @@
 #include "backend/fake/fake_runner.h"
 #include "base/error.h"
 #include "base/utf8.h"
+#include "pipeline/draft_model.h"
 #include "pipeline/loop_guard.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/thinking_budget.h"
@@ -62,7 +63,9 @@ std::string tokenizer_json() {
 
 constexpr int32_t kEos = 257;
 
-class TextModelTest : public ::testing::Test {
+// Every test runs twice: token by token, and with a draft model whose guesses are always right, so that whatever acts
+// between tokens has more of them behind it.
+class TextModelTest : public ::testing::TestWithParam<bool> {
  protected:
   // The model says `plan`; once the forced text `lead` is in its output, it says `after_lead` behind it. Then eos.
   void make_model(const std::string& plan, const std::string& lead = "", const std::string& after_lead = "",
@@ -77,8 +80,9 @@ class TextModelTest : public ::testing::Test {
     parts.spec = runner->spec();
     const auto encode = [&](const std::string& text) { return parts.tokenizer->encode(text); };
     plan_ = encode(plan);
-    runner->set_script([this, first = plan_, lead_ids = encode(lead),
-                        second = encode(after_lead)](std::span<const int32_t> history) -> std::optional<int32_t> {
+    draft_runner_ = std::make_unique<FakeRunner>(FakeRunnerOptions{.vocab_size = 262, .max_context = 6000});
+    set_script([this, first = plan_, lead_ids = encode(lead),
+                second = encode(after_lead)](std::span<const int32_t> history) -> std::optional<int32_t> {
       const auto out = history.subspan(n_prompt_);
       const std::vector<int32_t>* source = &first;
       size_t at = out.size();
@@ -91,7 +95,17 @@ class TextModelTest : public ::testing::Test {
       }
       return at < source->size() ? (*source)[at] : kEos;
     });
-    model_ = std::make_unique<TextModel>(std::move(parts), std::move(runner), options);
+    TextModelOptions with_guesses = options;
+    with_guesses.speculation = {.mode = SpeculationMode::kOff};
+    if (GetParam()) {
+      with_guesses.speculation = {.mode = SpeculationMode::kAuto, .is_eager = true, .draft_model = draft_runner_.get()};
+    }
+    model_ = std::make_unique<TextModel>(std::move(parts), std::move(runner), with_guesses);
+  }
+
+  void set_script(const FakeRunner::Script& script) {
+    runner_->set_script(script);
+    draft_runner_->set_script(script);
   }
 
   GenerateResult generate(GenerateRequest request = {}) {
@@ -110,6 +124,7 @@ class TextModelTest : public ::testing::Test {
   }
 
   FakeRunner* runner_ = nullptr;
+  std::unique_ptr<FakeRunner> draft_runner_;
   std::unique_ptr<TextModel> model_;
   std::vector<int32_t> plan_;
   size_t n_prompt_ = 0;
@@ -118,7 +133,10 @@ class TextModelTest : public ::testing::Test {
   std::string reasoning_, answer_;
 };
 
-TEST_F(TextModelTest, StreamsTheTextAndStopsAtEosWithoutShowingIt) {
+INSTANTIATE_TEST_SUITE_P(Guesses, TextModelTest, ::testing::Values(false, true),
+                         [](const auto& tested) { return tested.param ? "many" : "none"; });
+
+TEST_P(TextModelTest, StreamsTheTextAndStopsAtEosWithoutShowingIt) {
   make_model("Hello, w\xC3\xB6rld \xF0\x9F\x98\x80!");
   const auto result = generate();
   EXPECT_EQ(result.text, "Hello, w\xC3\xB6rld \xF0\x9F\x98\x80!");
@@ -135,7 +153,7 @@ TEST_F(TextModelTest, StreamsTheTextAndStopsAtEosWithoutShowingIt) {
   EXPECT_GT(result.timings.prompt_tokens_per_second, 0);
 }
 
-TEST_F(TextModelTest, UnfinishedCharacterAtTheEndBecomesReplacement) {
+TEST_P(TextModelTest, UnfinishedCharacterAtTheEndBecomesReplacement) {
   make_model("abc\xF0\x9F\x98\x80");
   GenerateRequest request;
   request.max_tokens = 5;  // Two of four bytes.
@@ -145,7 +163,7 @@ TEST_F(TextModelTest, UnfinishedCharacterAtTheEndBecomesReplacement) {
   EXPECT_EQ(result.stop_detail, StopDetail::kMaxTokens);
 }
 
-TEST_F(TextModelTest, IgnoredEosIsNotShown) {
+TEST_P(TextModelTest, IgnoredEosIsNotShown) {
   make_model("ab<|eos|>cd");
   GenerateRequest request;
   request.ignore_eos = true;
@@ -157,7 +175,7 @@ TEST_F(TextModelTest, IgnoredEosIsNotShown) {
   EXPECT_EQ(generate(request).text, "ab");
 }
 
-TEST_F(TextModelTest, ExtraEosIdsStop) {
+TEST_P(TextModelTest, ExtraEosIdsStop) {
   make_model("ab<|user|>cd");
   GenerateRequest request;
   request.extra_eos_ids = {258};
@@ -166,7 +184,7 @@ TEST_F(TextModelTest, ExtraEosIdsStop) {
   EXPECT_EQ(result.stop_detail, StopDetail::kEos);
 }
 
-TEST_F(TextModelTest, StopStringIsCutAcrossTokens) {
+TEST_P(TextModelTest, StopStringIsCutAcrossTokens) {
   make_model("One. STOP two");
   GenerateRequest request;
   request.stop = {"", "STOP", "never"};
@@ -178,7 +196,7 @@ TEST_F(TextModelTest, StopStringIsCutAcrossTokens) {
   EXPECT_EQ(result.stop_string, "STOP");
 }
 
-TEST_F(TextModelTest, BeginningOfAStopStringIsShownWhenItGoesOnOtherwise) {
+TEST_P(TextModelTest, BeginningOfAStopStringIsShownWhenItGoesOnOtherwise) {
   make_model("a STO b ST");
   GenerateRequest request;
   request.stop = {"STOP"};
@@ -186,7 +204,7 @@ TEST_F(TextModelTest, BeginningOfAStopStringIsShownWhenItGoesOnOtherwise) {
   EXPECT_EQ(answer_, "a STO b ST");
 }
 
-TEST_F(TextModelTest, StopAtBoxedCutsBehindTheBraceInsideAToken) {
+TEST_P(TextModelTest, StopAtBoxedCutsBehindTheBraceInsideAToken) {
   make_model("So \\boxed{\\frac{1}{2}} is it. More");
   GenerateRequest request;
   request.stop_at_boxed = true;
@@ -199,7 +217,7 @@ TEST_F(TextModelTest, StopAtBoxedCutsBehindTheBraceInsideAToken) {
   EXPECT_EQ(result.output_ids.back(), 261) << "the brace shares its token";
 }
 
-TEST_F(TextModelTest, StopAtBoxedPassesPlaceholders) {
+TEST_P(TextModelTest, StopAtBoxedPassesPlaceholders) {
   make_model("Put it in \\boxed{} or \\boxed{...} or \\boxed{.}: \\boxed{7} yes");
   GenerateRequest request;
   request.stop_at_boxed = true;
@@ -208,14 +226,14 @@ TEST_F(TextModelTest, StopAtBoxedPassesPlaceholders) {
   EXPECT_EQ(result.boxed, "7");
 }
 
-TEST_F(TextModelTest, WithoutTheOptionTheLastBoxIsTheAnswer) {
+TEST_P(TextModelTest, WithoutTheOptionTheLastBoxIsTheAnswer) {
   make_model("\\boxed{1} then \\boxed{2} end");
   const auto result = generate();
   EXPECT_EQ(result.boxed, "2");
   EXPECT_EQ(result.text, "\\boxed{1} then \\boxed{2} end");
 }
 
-TEST_F(TextModelTest, StopStringInsideTheBoxWins) {
+TEST_P(TextModelTest, StopStringInsideTheBoxWins) {
   make_model("\\boxed{7} end");
   GenerateRequest request;
   request.stop_at_boxed = true;
@@ -226,7 +244,7 @@ TEST_F(TextModelTest, StopStringInsideTheBoxWins) {
   EXPECT_FALSE(result.boxed.has_value());
 }
 
-TEST_F(TextModelTest, HeldBackBraceOfABoxIsShown) {
+TEST_P(TextModelTest, HeldBackBraceOfABoxIsShown) {
   make_model("\\boxed{7} end");
   GenerateRequest request;
   request.stop_at_boxed = true;
@@ -236,7 +254,7 @@ TEST_F(TextModelTest, HeldBackBraceOfABoxIsShown) {
   EXPECT_EQ(answer_, result.text);
 }
 
-TEST_F(TextModelTest, PrefillMayOpenTheBox) {
+TEST_P(TextModelTest, PrefillMayOpenTheBox) {
   make_model("42} more");
   GenerateRequest request;
   request.prefill_response = "The answer is \\boxed{";
@@ -246,7 +264,7 @@ TEST_F(TextModelTest, PrefillMayOpenTheBox) {
   EXPECT_EQ(result.boxed, "42");
 }
 
-TEST_F(TextModelTest, ThinkTagsSplitTheText) {
+TEST_P(TextModelTest, ThinkTagsSplitTheText) {
   make_model("Let me see \\boxed{1}.\n</think>\n\nIt is \\boxed{2}. Bye");
   GenerateRequest request;
   request.prompt = "Q<think>\n";
@@ -265,7 +283,7 @@ TEST_F(TextModelTest, ThinkTagsSplitTheText) {
   EXPECT_EQ(reasoning_, "");
 }
 
-TEST_F(TextModelTest, UnclosedBoxInTheReasoningDoesNotHideTheAnswer) {
+TEST_P(TextModelTest, UnclosedBoxInTheReasoningDoesNotHideTheAnswer) {
   make_model("Maybe \\boxed{1 or so.</think>It is \\boxed{2}. Bye");
   GenerateRequest request;
   request.prompt = "Q<think>\n";
@@ -273,7 +291,7 @@ TEST_F(TextModelTest, UnclosedBoxInTheReasoningDoesNotHideTheAnswer) {
   EXPECT_EQ(generate(request).answer, "It is \\boxed{2}");
 }
 
-TEST_F(TextModelTest, LimitInsideTheReasoningIsLengthWithAnEmptyAnswer) {
+TEST_P(TextModelTest, LimitInsideTheReasoningIsLengthWithAnEmptyAnswer) {
   make_model("thinking and thinking");
   GenerateRequest request;
   request.prompt = "Q<think>\n";
@@ -284,7 +302,7 @@ TEST_F(TextModelTest, LimitInsideTheReasoningIsLengthWithAnEmptyAnswer) {
   EXPECT_EQ(result.finish_reason, FinishReason::kLength);
 }
 
-TEST_F(TextModelTest, BudgetClosesTheTag) {
+TEST_P(TextModelTest, BudgetClosesTheTag) {
   const std::string lead = lead_to_answer(ReasoningConvention::kThinkTags, true, true);
   make_model("I think and think and think", lead, "It is 4.");
   GenerateRequest request;
@@ -299,7 +317,7 @@ TEST_F(TextModelTest, BudgetClosesTheTag) {
   EXPECT_EQ(result.forced_tokens, static_cast<int64_t>(model_->tokenizer().encode(lead).size()));
 }
 
-TEST_F(TextModelTest, BudgetLetsAShorterReasoningAlone) {
+TEST_P(TextModelTest, BudgetLetsAShorterReasoningAlone) {
   make_model("short</think>The answer is long enough to pass the budget.");
   GenerateRequest request;
   request.prompt = "Q<think>\n";
@@ -309,7 +327,7 @@ TEST_F(TextModelTest, BudgetLetsAShorterReasoningAlone) {
   EXPECT_EQ(result.forced_tokens, 0);
 }
 
-TEST_F(TextModelTest, BudgetWaitsForTheCharacter) {
+TEST_P(TextModelTest, BudgetWaitsForTheCharacter) {
   const std::string lead = lead_to_answer(ReasoningConvention::kThinkTags, true, true);
   make_model("ab\xF0\x9F\x98\x80 more", lead, "ok");
   GenerateRequest request;
@@ -318,11 +336,11 @@ TEST_F(TextModelTest, BudgetWaitsForTheCharacter) {
   EXPECT_EQ(generate(request).text, "ab\xF0\x9F\x98\x80" + lead + "ok");
 }
 
-TEST_F(TextModelTest, BytesThatNeverBecomeACharacterDoNotHoldTheBudgetUp) {
+TEST_P(TextModelTest, BytesThatNeverBecomeACharacterDoNotHoldTheBudgetUp) {
   const std::string lead = lead_to_answer(ReasoningConvention::kThinkTags, true, true);
   make_model("", lead, "ok");
   const auto lead_ids = model_->tokenizer().encode(lead);
-  runner_->set_script([&, this](std::span<const int32_t> history) -> std::optional<int32_t> {
+  set_script([&, this](std::span<const int32_t> history) -> std::optional<int32_t> {
     const auto out = history.subspan(n_prompt_);
     const bool is_led = std::search(out.begin(), out.end(), lead_ids.begin(), lead_ids.end()) != out.end();
     return is_led ? kEos : 0xE9;  // First byte of three, again and again.
@@ -336,7 +354,7 @@ TEST_F(TextModelTest, BytesThatNeverBecomeACharacterDoNotHoldTheBudgetUp) {
   EXPECT_EQ(result.reasoning_tokens, static_cast<int64_t>(10 + 3 + lead_ids.size() - 2)) << "but two line breaks";
 }
 
-TEST_F(TextModelTest, BudgetZeroAnswersAtOnce) {
+TEST_P(TextModelTest, BudgetZeroAnswersAtOnce) {
   const std::string lead = lead_to_answer(ReasoningConvention::kThinkTags, true, false);
   make_model("never", lead, "Now.");
   GenerateRequest request;
@@ -347,7 +365,7 @@ TEST_F(TextModelTest, BudgetZeroAnswersAtOnce) {
   EXPECT_EQ(result.answer, "Now.");
 }
 
-TEST_F(TextModelTest, BudgetZeroAddsNothingWhenTheTemplateClosedTheReasoning) {
+TEST_P(TextModelTest, BudgetZeroAddsNothingWhenTheTemplateClosedTheReasoning) {
   make_model("Now.", "", "", {}, "{{ messages[0].content }}<think>\n\n</think>\n\n");
   GenerateRequest request;
   request.thinking_budget = 0;
@@ -356,7 +374,7 @@ TEST_F(TextModelTest, BudgetZeroAddsNothingWhenTheTemplateClosedTheReasoning) {
   EXPECT_EQ(result.forced_tokens, 0);
 }
 
-TEST_F(TextModelTest, BudgetZeroOpensAndClosesWhereTheModelWould) {
+TEST_P(TextModelTest, BudgetZeroOpensAndClosesWhereTheModelWould) {
   const std::string lead = lead_to_answer(ReasoningConvention::kThinkTags, false, false);
   make_model("<think>never", lead, "Now.", {}, "{{ messages[0].content }}{# <think> #}");
   GenerateRequest request;
@@ -367,7 +385,7 @@ TEST_F(TextModelTest, BudgetZeroOpensAndClosesWhereTheModelWould) {
   EXPECT_EQ(result.answer, "Now.");
 }
 
-TEST_F(TextModelTest, BudgetCountsBehindTheTagThatTheModelOpens) {
+TEST_P(TextModelTest, BudgetCountsBehindTheTagThatTheModelOpens) {
   const std::string lead = lead_to_answer(ReasoningConvention::kThinkTags, true, true);
   make_model("<think>123456789", lead, "Now.", {}, "{{ messages[0].content }}{# <think> #}");
   GenerateRequest request;
@@ -375,7 +393,7 @@ TEST_F(TextModelTest, BudgetCountsBehindTheTagThatTheModelOpens) {
   EXPECT_EQ(generate(request).text, "<think>1234" + lead + "Now.");
 }
 
-TEST_F(TextModelTest, BudgetWithoutTagsLeadsToTheBox) {
+TEST_P(TextModelTest, BudgetWithoutTagsLeadsToTheBox) {
   const std::string lead = lead_to_answer(ReasoningConvention::kNone, false, true);
   make_model("I count and count and count", lead, "12} is it. And so on");
   GenerateRequest request;
@@ -387,7 +405,7 @@ TEST_F(TextModelTest, BudgetWithoutTagsLeadsToTheBox) {
   EXPECT_EQ(result.stop_detail, StopDetail::kBoxed);
 }
 
-TEST_F(TextModelTest, BudgetWithoutTagsBoundsTheLedAnswer) {
+TEST_P(TextModelTest, BudgetWithoutTagsBoundsTheLedAnswer) {
   const std::string lead = lead_to_answer(ReasoningConvention::kNone, false, true);
   std::string numbers;
   for (int i = 0; i < 200; ++i) numbers += std::to_string(i) + ",";
@@ -400,7 +418,7 @@ TEST_F(TextModelTest, BudgetWithoutTagsBoundsTheLedAnswer) {
   EXPECT_EQ(result.stop_detail, StopDetail::kAnswerBound);
 }
 
-TEST_F(TextModelTest, BudgetWithoutTagsKeepsABoxThatIsThereOrOpen) {
+TEST_P(TextModelTest, BudgetWithoutTagsKeepsABoxThatIsThereOrOpen) {
   GenerateRequest request;
   request.thinking_budget = 12;
   make_model("\\boxed{5} and then some");
@@ -415,7 +433,7 @@ TEST_F(TextModelTest, BudgetWithoutTagsKeepsABoxThatIsThereOrOpen) {
   EXPECT_EQ(result.forced_tokens, 0);
 }
 
-TEST_F(TextModelTest, LoopEndsTheText) {
+TEST_P(TextModelTest, LoopEndsTheText) {
   std::string loop;
   for (int i = 0; i < 500; ++i) loop += "again ";
   make_model("Start: " + loop);
@@ -426,7 +444,7 @@ TEST_F(TextModelTest, LoopEndsTheText) {
   EXPECT_EQ(result.forced_tokens, 0);
 }
 
-TEST_F(TextModelTest, LoopGuardIsOffWhenAskedOrShortOrSampled) {
+TEST_P(TextModelTest, LoopGuardIsOffWhenAskedOrShortOrSampled) {
   std::string loop;
   for (int i = 0; i < 60; ++i) loop += "again ";
   make_model(loop);
@@ -444,7 +462,7 @@ TEST_F(TextModelTest, LoopGuardIsOffWhenAskedOrShortOrSampled) {
   EXPECT_EQ(generate(request).stop_detail, StopDetail::kLoop);
 }
 
-TEST_F(TextModelTest, LoopInTheReasoningLeadsToTheAnswer) {
+TEST_P(TextModelTest, LoopInTheReasoningLeadsToTheAnswer) {
   std::string loop;
   for (int i = 0; i < 500; ++i) loop += "wait ";
   const std::string lead = lead_to_answer(ReasoningConvention::kThinkTags, true, true);
@@ -457,7 +475,7 @@ TEST_F(TextModelTest, LoopInTheReasoningLeadsToTheAnswer) {
   EXPECT_EQ(result.stop_detail, StopDetail::kEos);
 }
 
-TEST_F(TextModelTest, LoopWithoutTagsLeadsToTheBoxWhenOneIsWanted) {
+TEST_P(TextModelTest, LoopWithoutTagsLeadsToTheBoxWhenOneIsWanted) {
   std::string loop;
   for (int i = 0; i < 500; ++i) loop += "wait ";
   const std::string lead = lead_to_answer(ReasoningConvention::kNone, false, true);
@@ -470,7 +488,7 @@ TEST_F(TextModelTest, LoopWithoutTagsLeadsToTheBoxWhenOneIsWanted) {
   EXPECT_EQ(result.stop_detail, StopDetail::kBoxed);
 }
 
-TEST_F(TextModelTest, ASecondLoopEnds) {
+TEST_P(TextModelTest, ASecondLoopEnds) {
   std::string loop;
   for (int i = 0; i < 500; ++i) loop += "wait ";
   const std::string lead = lead_to_answer(ReasoningConvention::kThinkTags, true, true);
@@ -482,7 +500,7 @@ TEST_F(TextModelTest, ASecondLoopEnds) {
   EXPECT_EQ(result.stop_detail, StopDetail::kLoop);
 }
 
-TEST_F(TextModelTest, CallbackCancels) {
+TEST_P(TextModelTest, CallbackCancels) {
   make_model("abcdefgh");
   cancel_after_ = 3;
   const auto result = generate();
@@ -492,7 +510,7 @@ TEST_F(TextModelTest, CallbackCancels) {
   EXPECT_EQ(generate().text, "abcdefgh") << "the model goes on serving";
 }
 
-TEST_F(TextModelTest, FlagCancelsBeforeWork) {
+TEST_P(TextModelTest, FlagCancelsBeforeWork) {
   make_model("abcdefgh");
   const std::atomic<bool> cancel = true;
   GenerateRequest request;
@@ -502,7 +520,7 @@ TEST_F(TextModelTest, FlagCancelsBeforeWork) {
   EXPECT_EQ(runner_->n_forwards(), 0);
 }
 
-TEST_F(TextModelTest, ExceptionOfTheCallbackLeavesNothingRunning) {
+TEST_P(TextModelTest, ExceptionOfTheCallbackLeavesNothingRunning) {
   make_model("abcdefgh");
   GenerateRequest request;
   request.prompt = "Q";
@@ -512,7 +530,7 @@ TEST_F(TextModelTest, ExceptionOfTheCallbackLeavesNothingRunning) {
   EXPECT_EQ(generate().text, "abcdefgh");
 }
 
-TEST_F(TextModelTest, PromptBeyondTheContextIsRefused) {
+TEST_P(TextModelTest, PromptBeyondTheContextIsRefused) {
   TextModelOptions options;
   options.context = 10;
   make_model("abc", "", "", options);
@@ -532,13 +550,13 @@ TEST_F(TextModelTest, PromptBeyondTheContextIsRefused) {
   EXPECT_EQ(result.stop_detail, StopDetail::kContextEnd);
 }
 
-TEST_F(TextModelTest, BrokenModelIsAnError) {
+TEST_P(TextModelTest, BrokenModelIsAnError) {
   make_model("abc");
   runner_->break_after(0);
   EXPECT_THROW(generate(), Error);
 }
 
-TEST_F(TextModelTest, LogprobsComeOnePerToken) {
+TEST_P(TextModelTest, LogprobsComeOnePerToken) {
   make_model("abc");
   GenerateRequest request;
   request.n_logprobs = 2;
@@ -549,9 +567,9 @@ TEST_F(TextModelTest, LogprobsComeOnePerToken) {
   EXPECT_EQ(result.logprobs[1].top.size(), 2U);
 }
 
-TEST_F(TextModelTest, ManyAtOnceEqualEachAlone) {
+TEST_P(TextModelTest, ManyAtOnceEqualEachAlone) {
   make_model("");
-  runner_->set_script({});
+  set_script({});
   std::vector<GenerateRequest> requests;
   for (size_t i = 0; i < 12; ++i) {
     GenerateRequest request;
@@ -580,7 +598,7 @@ TEST_F(TextModelTest, ManyAtOnceEqualEachAlone) {
   }
 }
 
-TEST_F(TextModelTest, SamplesWithoutRoomEndWithLength) {
+TEST_P(TextModelTest, SamplesWithoutRoomEndWithLength) {
   make_model("abc");
   std::vector<GenerateRequest> requests(3);
   for (auto& request : requests) {
@@ -590,7 +608,7 @@ TEST_F(TextModelTest, SamplesWithoutRoomEndWithLength) {
   for (const auto& result : model_->generate_all(requests)) EXPECT_EQ(result.finish_reason, FinishReason::kLength);
 }
 
-TEST_F(TextModelTest, RawPromptKeepsItsSpecialTokens) {
+TEST_P(TextModelTest, RawPromptKeepsItsSpecialTokens) {
   make_model("abc");
   GenerateRequest request;
   request.prompt = "<|user|>hi";
@@ -601,7 +619,7 @@ TEST_F(TextModelTest, RawPromptKeepsItsSpecialTokens) {
   EXPECT_FALSE(prompt.used_template);
 }
 
-TEST_F(TextModelTest, BadPromptsAreRefused) {
+TEST_P(TextModelTest, BadPromptsAreRefused) {
   make_model("abc");
   GenerateRequest request;
   EXPECT_THROW(model_->build_prompt(request), Error) << "nothing to say";
@@ -614,6 +632,45 @@ TEST_F(TextModelTest, BadPromptsAreRefused) {
   request.prompt_ids = {};
   request.stop.assign(100, "x");
   EXPECT_THROW(model_->generate(request), Error);
+}
+
+TEST_P(TextModelTest, GuessesSaveSteps) {
+  make_model("The quick brown fox jumps over the lazy dog.");
+  const auto result = generate();
+  EXPECT_EQ(result.text, "The quick brown fox jumps over the lazy dog.");
+  if (GetParam()) {
+    EXPECT_LE(runner_->n_forwards(), 4);
+    const SpeculationStats stats = model_->stats().speculation;
+    EXPECT_EQ(stats.n_accepted + 1, stats.n_drafted) << "the eos at the end is guessed, but nothing needs it any more";
+  } else {
+    EXPECT_EQ(runner_->n_forwards(), result.completion_tokens);
+  }
+}
+
+TEST(DraftModel, NeedsTheSameVocabulary) {
+  LoadedModel model;
+  model.spec.vocab_size = 262;
+  model.tokenizer = load_tokenizer_json_text(tokenizer_json(), "test");
+  LoadedModel draft_model;
+  draft_model.path = "small";
+  draft_model.spec.vocab_size = 263;
+  const auto message = [&]() -> std::string {
+    try {
+      check_same_vocabulary(draft_model, model);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(message().find("got 263 tokens, expected 262 (small)"), std::string::npos) << message();
+  draft_model.spec.vocab_size = 262;
+  std::string other = tokenizer_json();
+  other.replace(other.find("<|user|>"), 8, "<|usra|>");
+  draft_model.tokenizer = load_tokenizer_json_text(other, "test");
+  EXPECT_NE(message().find("token 258: got '<|usra|>', expected '<|user|>' (small)"), std::string::npos) << message();
+  draft_model.tokenizer = model.tokenizer;
+  EXPECT_EQ(message(), "");
 }
 
 }  // namespace

@@ -41,7 +41,7 @@ struct GenerateFlags {
   std::string kv;
   int64_t threads = 0;
   int64_t context = 0;
-  std::string speculate = "auto";
+  std::string speculate = "auto", draft_model;
   int64_t draft_max = 32;
   bool final_only = false;
   bool stop_at_boxed = false;
@@ -101,6 +101,8 @@ void declare(Args& args, GenerateFlags& flags) {
                "context in tokens; 0 = the model's (default)");
   args.text("--speculate", "MODE", flags.speculate,
             "guess tokens ahead, which changes speed only: auto, lookup (from the text so far) or off (default: auto)");
+  args.text("--draft-model", "PATH", flags.draft_model,
+            "a smaller model with the same tokenizer that guesses, too (with auto)");
   args.integer("--draft-max,--num-draft-tokens", "N", flags.draft_max, 1, 64,
                "most tokens guessed at once; fewer where that is faster (default: 32)");
   args.integer("--logprobs", "N", flags.logprobs, 0, kMaxLogprobs,
@@ -325,6 +327,7 @@ std::unique_ptr<TextModel> load(const GenerateFlags& flags, const Args& args) {
   options.kv_dtype = parse_kv(args, flags.kv);
   options.context = flags.context;
   options.speculation.mode = parse_speculation(flags.speculate, args);
+  options.draft_model = flags.draft_model;
   options.speculation.max_draft = static_cast<int>(flags.draft_max);
   options.on_progress = [&bar](double fraction) {
     bar.update(fraction);
