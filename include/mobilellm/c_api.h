@@ -108,6 +108,7 @@ typedef struct mobilellm_model_params {
   int32_t prefill_chunk;  ///< Prompt tokens computed per step, 1 or more. Results do not depend on it.
   mobilellm_progress_callback on_progress;  ///< May be NULL.
   void* progress_user_data;
+  bool exact;  ///< f32 activations in every product, as the reference implementations compute; slower.
 } mobilellm_model_params;
 MOBILELLM_API mobilellm_model_params mobilellm_model_default_params(void);
 

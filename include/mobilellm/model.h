@@ -21,7 +21,10 @@ struct ModelOptions {
   int n_threads = 0;          ///< 0 .. 1024; 0 = every core this process may use. Results do not depend on it.
   int64_t context = 0;        ///< Most tokens of one sequence, prompt included; 0 = the model's maximum.
   int64_t max_kv_tokens = 0;  ///< Bound on cached tokens over all requests of a call; 0 = none but memory.
-  int prefill_chunk = 512;    ///< Prompt tokens computed per step, 1 or more. Results do not depend on it.
+  /// Multiply quantized weights with f32 activations, as the reference implementations do, instead of activations
+  /// rounded to 8 bits per block of 32. Slower; for comparisons.
+  bool exact = false;
+  int prefill_chunk = 512;  ///< Prompt tokens computed per step, 1 or more. Results do not depend on it.
   /// Called with progress in [0, 1] while loading; return false to give up, and load throws kCancelled.
   std::function<bool(double)> on_progress = {};
 };

@@ -61,6 +61,7 @@ std::vector<ChatMessage> to_cpp(const mobilellm_message* messages, size_t n_mess
 ModelOptions to_cpp(const mobilellm_model_params& params) {
   ModelOptions options;
   options.n_threads = params.n_threads;
+  options.exact = params.exact;
   options.context = params.context;
   options.max_kv_tokens = params.max_kv_tokens;
   options.prefill_chunk = params.prefill_chunk;

@@ -141,6 +141,7 @@ TextModelOptions to_internal(const ModelOptions& options) {
   check_min("prefill_chunk", options.prefill_chunk, 1);
   TextModelOptions result;
   result.n_threads = options.n_threads;
+  result.is_exact = options.exact;
   result.context = options.context;
   result.max_kv_tokens = options.max_kv_tokens;
   result.prefill_chunk = options.prefill_chunk;

@@ -50,7 +50,7 @@ class Runner {
 
 /// How keys and values are stored. Arithmetic on them is f32 in any case.
 enum class KvDtype : uint8_t {
-  kAuto,  ///< kF16.
+  kAuto,  ///< kF16; kF32 with is_exact.
   kF32,
   kF16,  ///< What is too large for f16 is stored as the largest number.
   kQ8,   ///< One byte each, with a scale per position and head.
@@ -59,6 +59,9 @@ enum class KvDtype : uint8_t {
 struct RunnerOptions {
   int n_threads = 0;  ///< 0 = every core this process may use.
   KvDtype kv_dtype = KvDtype::kAuto;
+  /// Multiply quantized weights with f32 activations, as the reference does, instead of activations in 8 bits per
+  /// block.
+  bool is_exact = false;
   /// Called with progress in [0, 1] while weights are prepared; return false to cancel (kCancelled).
   std::function<bool(double)> on_progress;
 };

@@ -8,9 +8,9 @@
 namespace mobilellm {
 
 /// Kernel families, from the slowest. A build holds those of its processor family.
-enum class Isa { kScalar, kAvx2, kAvx512 };
+enum class Isa { kScalar, kAvx2, kAvx2Vnni, kAvx512 };
 
-const char* isa_name(Isa isa);      ///< "scalar", "avx2", "avx512"
+const char* isa_name(Isa isa);      ///< "scalar", "avx2", "avx2_vnni", "avx512"
 bool is_isa_supported(Isa isa);     ///< By this processor and operating system.
 std::vector<Isa> supported_isas();  ///< In rising order; kScalar always.
 /// The best supported set, or the one that the environment variable MOBILELLM_ISA names.

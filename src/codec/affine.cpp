@@ -269,6 +269,26 @@ EncodeGroups select_encode(int bits, int group_size) {
   }
 }
 
+template <int bits>
+void unpack_row(const uint8_t* source, int64_t n, uint8_t* out) {
+  for (int64_t k = 0; k < n; k += 32) unpack<bits>(source + k * bits / 8, 32, out + k);
+}
+
+void read_scales(const uint8_t* source, DType dtype, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    switch (dtype) {
+      case DType::kF16:
+        out[i] = fp16_to_float(load_le<uint16_t>(source + 2 * i));
+        break;
+      case DType::kBF16:
+        out[i] = bf16_to_float(load_le<uint16_t>(source + 2 * i));
+        break;
+      default:
+        out[i] = load_le<float>(source + 4 * i);
+    }
+  }
+}
+
 class AffineCodec final : public Codec {
  public:
   const char* name() const override { return "affine"; }
@@ -289,6 +309,43 @@ class AffineCodec final : public Codec {
     if (format.scale_dtype == DType::kF16) return kMaxFp16;
     // The range of a group must be finite, and its ends must not round up to infinity.
     return std::numeric_limits<float>::max() / 4;
+  }
+  bool integer_form(const StoredMatrix& matrix, IntegerForm& form) const override {
+    form = {.bits = matrix.bits == 4 ? 4 : 8,
+            .group = matrix.group_size,
+            .has_biases = true,
+            .scale_dtype = matrix.scale_dtype,
+            .offset = matrix.bits == 8 ? 128 : 0,
+            .table = kUnsignedCodes};
+    return true;
+  }
+  void read_integers(const StoredMatrix& matrix, int64_t row, uint8_t* codes, float* scales,
+                     float* biases) const override {
+    const int64_t n = matrix.cols;
+    const uint8_t* source = byte_pointer(matrix.data) + row * (n * matrix.bits / 8);
+    switch (matrix.bits) {
+      case 2:
+        unpack_row<2>(source, n, codes);
+        break;
+      case 3:
+        unpack_row<3>(source, n, codes);
+        break;
+      case 4:
+        unpack_row<4>(source, n, codes);
+        break;
+      case 5:
+        unpack_row<5>(source, n, codes);
+        break;
+      case 6:
+        unpack_row<6>(source, n, codes);
+        break;
+      default:
+        for (int64_t i = 0; i < n; ++i) codes[i] = static_cast<uint8_t>(source[i] - 128);
+    }
+    const int64_t groups = n / matrix.group_size;
+    const auto offset = row * groups * static_cast<int64_t>(dtype_info(matrix.scale_dtype).block_bytes);
+    read_scales(byte_pointer(matrix.scales) + offset, matrix.scale_dtype, groups, scales);
+    read_scales(byte_pointer(matrix.biases) + offset, matrix.scale_dtype, groups, biases);
   }
 };
 

@@ -2,6 +2,7 @@
 /// registry.cpp.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -43,6 +44,17 @@ struct EncodeArgs {
   uint8_t* biases;
 };
 
+/// How a quantized matrix is made of integers: w = scale * code + bias, with a scale (and maybe a bias) per group of a
+/// row. Kernels that multiply integers start from it.
+struct IntegerForm {
+  int bits = 8;                       ///< 4: codes are indices into `table`; 8: codes are signed bytes.
+  int group = 32;                     ///< Columns per scale: 16, 32, 64 or 128.
+  bool has_biases = false;            ///< Never with groups of 16.
+  DType scale_dtype = DType::kF16;    ///< kF16, kBF16 or kF32: holds every scale and bias exactly.
+  int offset = 0;                     ///< Added to every code of 8 bits: w = scale * (code + offset) + bias.
+  std::array<int8_t, 16> table = {};  ///< The values of 4-bit codes.
+};
+
 /// Stateless; one object per format, alive for the whole program.
 class Codec {
  public:
@@ -59,6 +71,12 @@ class Codec {
   virtual void encode_rows(const EncodeArgs& args) const = 0;
   /// Largest magnitude of a value that encode_rows() takes: beyond it a stored scale would be infinite.
   virtual float max_magnitude(const StoredMatrix& format) const = 0;
+
+  /// False for formats that are not integers with scales; then read_integers() must not be called.
+  virtual bool integer_form(const StoredMatrix& /*matrix*/, IntegerForm& /*form*/) const { return false; }
+  /// One row: codes [cols], scales [cols / group], biases [cols / group] (untouched without biases). Any thread.
+  virtual void read_integers(const StoredMatrix& /*matrix*/, int64_t /*row*/, uint8_t* /*codes*/, float* /*scales*/,
+                             float* /*biases*/) const {}
 
  protected:
   Codec() = default;

@@ -1,6 +1,7 @@
 /// What the family files give to registry.cpp, and the frame that block formats share.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -38,9 +39,15 @@ inline const uint8_t* byte_pointer(std::span<const std::byte> bytes) {
   return reinterpret_cast<const uint8_t*>(bytes.data());
 }
 
+/// Values 0 .. 15 and -8 .. 7 of 4-bit codes.
+constexpr std::array<int8_t, 16> kUnsignedCodes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+constexpr std::array<int8_t, 16> kCenteredCodes = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+
 /// Codec of a GGUF block type. `Block` has kName, kValues, kBytes, kMaxMagnitude, and works on the values of one block:
 ///   static void decode(const uint8_t* block, float* out);
 ///   static void encode(const float* values, const float* importance, uint8_t* block);  // importance may be null
+/// Formats made of integers also have kForm and
+///   static void split(const uint8_t* block, uint8_t* codes, float* scales, float* biases);
 /// Rows are whole blocks without padding, so a range of rows is one run of blocks.
 template <typename Block>
 class BlockCodec final : public Codec {
@@ -55,6 +62,24 @@ class BlockCodec final : public Codec {
       Block::decode(block, out);
       block += Block::kBytes;
       out += Block::kValues;
+    }
+  }
+  bool integer_form(const StoredMatrix& /*matrix*/, IntegerForm& form) const override {
+    if constexpr (requires { Block::kForm; }) {
+      form = Block::kForm;
+      return true;
+    }
+    return false;
+  }
+  void read_integers(const StoredMatrix& matrix, int64_t row, uint8_t* codes, float* scales,
+                     float* biases) const override {
+    if constexpr (requires { Block::kForm; }) {
+      constexpr int64_t kGroups = Block::kValues / Block::kForm.group;
+      const int64_t row_blocks = matrix.cols / Block::kValues;
+      const uint8_t* block = byte_pointer(matrix.data) + row * row_blocks * Block::kBytes;
+      for (int64_t i = 0; i < row_blocks; ++i) {
+        Block::split(block + i * Block::kBytes, codes + i * Block::kValues, scales + i * kGroups, biases + i * kGroups);
+      }
     }
   }
   void encode_rows(const EncodeArgs& args) const override {

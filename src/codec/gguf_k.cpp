@@ -34,9 +34,17 @@ void scale_and_subtract(const uint8_t* values, float d, float m, float* out) {
   for (int i = 0; i < n; ++i) out[i] = d * static_cast<float>(values[i]) - m;
 }
 
-template <int n>
-void scale_signed(const int8_t* values, float d, float* out) {
-  for (int i = 0; i < n; ++i) out[i] = d * static_cast<float>(values[i]);
+// Super-blocks of signed codes with one scale per 16.
+template <typename Block>
+void decode_sub_blocks(const uint8_t* block, float* out) {
+  alignas(64) uint8_t codes[kSuperBlock];
+  float scales[kSuperBlock / 16];
+  Block::split(block, codes, scales, nullptr);
+  for (int s = 0; s < kSuperBlock / 16; ++s) {
+    for (int i = 0; i < 16; ++i) {
+      out[16 * s + i] = scales[s] * static_cast<float>(static_cast<int8_t>(codes[16 * s + i]));
+    }
+  }
 }
 
 // 2-bit values of Q2_K and Q3_K: bytes 0..31 of qs hold values 0..127 (value 32 * s + i in bits 2s of byte i), bytes
@@ -69,13 +77,29 @@ void unpack_nibbles(const uint8_t* qs, uint8_t* values) {
   }
 }
 
-void scale_k4(const uint8_t* values, const uint8_t* packed_scales, float d, float dmin, float* out) {
-  uint8_t scales[8];
-  uint8_t mins[8];
-  unpack_k4_scales(packed_scales, scales, mins);
+// Products with d and dmin of a super-block.
+struct K4Scales {
+  float scales[8];
+  float mins[8];
+  K4Scales(const uint8_t* packed, float d, float dmin) {
+    uint8_t scale_codes[8];
+    uint8_t min_codes[8];
+    unpack_k4_scales(packed, scale_codes, min_codes);
+    for (int s = 0; s < 8; ++s) {
+      scales[s] = d * static_cast<float>(scale_codes[s]);
+      mins[s] = dmin * static_cast<float>(min_codes[s]);
+    }
+  }
+};
+
+void scale_k4(const uint8_t* values, const K4Scales& k4, float* out) {
+  for (int s = 0; s < 8; ++s) scale_and_subtract<32>(values + 32 * s, k4.scales[s], k4.mins[s], out + 32 * s);
+}
+
+void copy_k4(const K4Scales& k4, float* scales, float* biases) {
   for (int s = 0; s < 8; ++s) {
-    scale_and_subtract<32>(values + 32 * s, d * static_cast<float>(scales[s]), dmin * static_cast<float>(mins[s]),
-                           out + 32 * s);
+    scales[s] = k4.scales[s];
+    biases[s] = -k4.mins[s];
   }
 }
 
@@ -164,15 +188,15 @@ struct Q3_K {
   static constexpr int64_t kValues = kSuperBlock;
   static constexpr int64_t kBytes = 110;
   static constexpr float kMaxMagnitude = kMaxFp16;
-  static void decode(const uint8_t* block, float* out) {
+  static constexpr IntegerForm kForm = {.bits = 8, .group = 16, .scale_dtype = DType::kF32};
+  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* /*biases*/) {
     alignas(64) uint8_t values[kValues];
-    alignas(64) int8_t centered[kValues];
     unpack_2_bits(block + 32, values);
     // Bit k of hmask[i] belongs to value 32 k + i; a clear bit subtracts 4.
     for (int k = 0; k < 8; ++k) {
       for (int i = 0; i < 32; ++i) {
         const auto high = static_cast<uint8_t>(((block[i] >> k) & 1U) << 2);
-        centered[32 * k + i] = static_cast<int8_t>(values[32 * k + i] + high - 4);
+        codes[32 * k + i] = static_cast<uint8_t>(values[32 * k + i] + high - 4);
       }
     }
     // 16 scales of 6 bits: low nibbles in bytes 0..7, the upper two bits in bytes 8..11.
@@ -182,9 +206,10 @@ struct Q3_K {
       const unsigned low = (packed[s % 8] >> (4 * (s / 8))) & 15U;
       const unsigned high = (packed[8 + s % 4] >> (2 * (s / 4))) & 3U;
       const int scale = static_cast<int>(low | (high << 4)) - 32;
-      scale_signed<16>(centered + 16 * s, d * static_cast<float>(scale), out + 16 * s);
+      scales[s] = d * static_cast<float>(scale);
     }
   }
+  static void decode(const uint8_t* block, float* out) { decode_sub_blocks<Q3_K>(block, out); }
   static void encode(const float* x, const float* importance, uint8_t* block) {
     const SuperBlock chosen = choose(kShapeQ3K, x, importance);
     pack_high_bits(chosen.codes, 2, block);
@@ -209,10 +234,16 @@ struct Q4_K {
   static constexpr int64_t kValues = kSuperBlock;
   static constexpr int64_t kBytes = 144;
   static constexpr float kMaxMagnitude = kMaxFp16;
+  static constexpr IntegerForm kForm = {
+      .bits = 4, .has_biases = true, .scale_dtype = DType::kF32, .table = kUnsignedCodes};
+  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* biases) {
+    unpack_nibbles(block + 16, codes);
+    copy_k4(K4Scales(block + 4, load_fp16(block), load_fp16(block + 2)), scales, biases);
+  }
   static void decode(const uint8_t* block, float* out) {
     alignas(64) uint8_t values[kValues];
     unpack_nibbles(block + 16, values);
-    scale_k4(values, block + 4, load_fp16(block), load_fp16(block + 2), out);
+    scale_k4(values, K4Scales(block + 4, load_fp16(block), load_fp16(block + 2)), out);
   }
   static void encode(const float* x, const float* importance, uint8_t* block) {
     const SuperBlock chosen = choose(kShapeQ4K, x, importance);
@@ -226,8 +257,8 @@ struct Q5_K {
   static constexpr int64_t kValues = kSuperBlock;
   static constexpr int64_t kBytes = 176;
   static constexpr float kMaxMagnitude = kMaxFp16;
-  static void decode(const uint8_t* block, float* out) {
-    alignas(64) uint8_t values[kValues];
+  static constexpr IntegerForm kForm = {.bits = 8, .has_biases = true, .scale_dtype = DType::kF32};
+  static void unpack(const uint8_t* block, uint8_t* values) {
     unpack_nibbles(block + 48, values);
     // Bit k of qh[i] is the fifth bit of value 32 k + i.
     const uint8_t* qh = block + 16;
@@ -236,7 +267,15 @@ struct Q5_K {
         values[32 * k + i] = static_cast<uint8_t>(values[32 * k + i] | (((qh[i] >> k) & 1U) << 4));
       }
     }
-    scale_k4(values, block + 4, load_fp16(block), load_fp16(block + 2), out);
+  }
+  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* biases) {
+    unpack(block, codes);
+    copy_k4(K4Scales(block + 4, load_fp16(block), load_fp16(block + 2)), scales, biases);
+  }
+  static void decode(const uint8_t* block, float* out) {
+    alignas(64) uint8_t values[kValues];
+    unpack(block, values);
+    scale_k4(values, K4Scales(block + 4, load_fp16(block), load_fp16(block + 2)), out);
   }
   static void encode(const float* x, const float* importance, uint8_t* block) {
     const SuperBlock chosen = choose(kShapeQ5K, x, importance);
@@ -251,25 +290,25 @@ struct Q6_K {
   static constexpr int64_t kValues = kSuperBlock;
   static constexpr int64_t kBytes = 210;
   static constexpr float kMaxMagnitude = kMaxFp16;
-  static void decode(const uint8_t* block, float* out) {
-    alignas(64) int8_t values[kValues];
+  static constexpr IntegerForm kForm = {.bits = 8, .group = 16, .scale_dtype = DType::kF32};
+  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* /*biases*/) {
     for (int half = 0; half < 2; ++half) {
       const uint8_t* ql = block + 64 * half;
       const uint8_t* qh = block + 128 + 32 * half;
-      int8_t* v = values + 128 * half;
+      uint8_t* v = codes + 128 * half;
       for (int i = 0; i < 32; ++i) {
-        v[i] = static_cast<int8_t>(((ql[i] & 15U) | ((qh[i] & 3U) << 4)) - 32);
-        v[i + 32] = static_cast<int8_t>(((ql[i + 32] & 15U) | (((qh[i] >> 2) & 3U) << 4)) - 32);
-        v[i + 64] = static_cast<int8_t>(((ql[i] >> 4) | (((qh[i] >> 4) & 3U) << 4)) - 32);
-        v[i + 96] = static_cast<int8_t>(((ql[i + 32] >> 4) | ((qh[i] >> 6) << 4)) - 32);
+        v[i] = static_cast<uint8_t>(((ql[i] & 15U) | ((qh[i] & 3U) << 4)) - 32);
+        v[i + 32] = static_cast<uint8_t>(((ql[i + 32] & 15U) | (((qh[i] >> 2) & 3U) << 4)) - 32);
+        v[i + 64] = static_cast<uint8_t>(((ql[i] >> 4) | (((qh[i] >> 4) & 3U) << 4)) - 32);
+        v[i + 96] = static_cast<uint8_t>(((ql[i + 32] >> 4) | ((qh[i] >> 6) << 4)) - 32);
       }
     }
     const float d = load_fp16(block + 208);
     for (int s = 0; s < 16; ++s) {
-      const auto scale = static_cast<float>(static_cast<int8_t>(block[192 + s]));
-      scale_signed<16>(values + 16 * s, d * scale, out + 16 * s);
+      scales[s] = d * static_cast<float>(static_cast<int8_t>(block[192 + s]));
     }
   }
+  static void decode(const uint8_t* block, float* out) { decode_sub_blocks<Q6_K>(block, out); }
   static void encode(const float* x, const float* importance, uint8_t* block) {
     const SuperBlock chosen = choose(kShapeQ6K, x, importance);
     for (int half = 0; half < 2; ++half) {
@@ -288,18 +327,25 @@ struct Q6_K {
   }
 };
 
-constexpr std::array<float, 16> make_levels() {
-  std::array<float, 16> levels{};
-  for (size_t i = 0; i < levels.size(); ++i) levels[i] = kNonlinearLevels[i];
+constexpr std::array<int8_t, 16> make_levels() {
+  std::array<int8_t, 16> levels{};
+  for (size_t i = 0; i < levels.size(); ++i) levels[i] = static_cast<int8_t>(kNonlinearLevels[i]);
   return levels;
 }
-constexpr std::array<float, 16> kLevels = make_levels();
+constexpr std::array<int8_t, 16> kLevels = make_levels();
+
+void unpack_levels(const uint8_t* qs, uint8_t* codes) {
+  for (int i = 0; i < 16; ++i) {
+    codes[i] = qs[i] & 15U;
+    codes[i + 16] = static_cast<uint8_t>(qs[i] >> 4);
+  }
+}
 
 // 32 values: 0..15 in the low nibbles of 16 bytes, 16..31 in the high ones.
 void decode_levels(const uint8_t* qs, float d, float* out) {
   for (int i = 0; i < 16; ++i) {
-    out[i] = d * kLevels[qs[i] & 15U];
-    out[i + 16] = d * kLevels[qs[i] >> 4];
+    out[i] = d * static_cast<float>(kLevels[qs[i] & 15U]);
+    out[i + 16] = d * static_cast<float>(kLevels[qs[i] >> 4]);
   }
 }
 
@@ -318,6 +364,11 @@ struct IQ4_NL {
   static constexpr int64_t kValues = 32;
   static constexpr int64_t kBytes = 18;
   static constexpr float kMaxMagnitude = kMaxFp16;
+  static constexpr IntegerForm kForm = {.bits = 4, .table = kLevels};
+  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* /*biases*/) {
+    unpack_levels(block + 2, codes);
+    scales[0] = load_fp16(block);
+  }
   static void decode(const uint8_t* block, float* out) { decode_levels(block + 2, load_fp16(block), out); }
   static void encode(const float* x, const float* importance, uint8_t* block) {
     float weights[kValues];
@@ -337,15 +388,25 @@ struct IQ4_XS {
   static constexpr int64_t kValues = kSuperBlock;
   static constexpr int64_t kBytes = 136;
   static constexpr float kMaxMagnitude = kMaxFp16;
-  static void decode(const uint8_t* block, float* out) {
+  static constexpr IntegerForm kForm = {.bits = 4, .scale_dtype = DType::kF32, .table = kLevels};
+  static void read_scales(const uint8_t* block, float* scales) {
     const float d = load_fp16(block);
     const unsigned scales_h = load_le<uint16_t>(block + 2);
     for (int s = 0; s < 8; ++s) {
       const unsigned low = (block[4 + s / 2] >> (4 * (s % 2))) & 15U;
       const unsigned high = (scales_h >> (2 * s)) & 3U;
       const int scale = static_cast<int>(low | (high << 4)) - 32;
-      decode_levels(block + 8 + 16 * s, d * static_cast<float>(scale), out + 32 * s);
+      scales[s] = d * static_cast<float>(scale);
     }
+  }
+  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* /*biases*/) {
+    for (int s = 0; s < 8; ++s) unpack_levels(block + 8 + 16 * s, codes + 32 * s);
+    read_scales(block, scales);
+  }
+  static void decode(const uint8_t* block, float* out) {
+    float scales[8];
+    read_scales(block, scales);
+    for (int s = 0; s < 8; ++s) decode_levels(block + 8 + 16 * s, scales[s], out + 32 * s);
   }
   static void encode(const float* x, const float* importance, uint8_t* block) {
     const SuperBlock chosen = choose(kShapeIQ4XS, x, importance);

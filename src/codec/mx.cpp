@@ -57,11 +57,22 @@ uint8_t encode_e2m1(float x) {
   return static_cast<uint8_t>(code == 0 ? 0 : code | sign);
 }
 
+// Twice the E2M1 values are whole numbers.
+constexpr std::array<int8_t, 16> kDoubledE2M1 = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
 struct MXFP4 {
   static constexpr const char* kName = "mxfp4_gguf";
   static constexpr int64_t kValues = 32;
   static constexpr int64_t kBytes = 17;
   static constexpr float kMaxMagnitude = std::numeric_limits<float>::max();
+  static constexpr IntegerForm kForm = {.bits = 4, .scale_dtype = DType::kBF16, .table = kDoubledE2M1};
+  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* /*biases*/) {
+    for (int i = 0; i < 16; ++i) {
+      codes[i] = block[1 + i] & 15U;
+      codes[i + 16] = static_cast<uint8_t>(block[1 + i] >> 4);
+    }
+    scales[0] = 0.5F * e8m0_to_float(block[0]);
+  }
   static void decode(const uint8_t* block, float* out) {
     const float scale = e8m0_to_float(block[0]);
     for (int i = 0; i < 16; ++i) {
@@ -80,6 +91,13 @@ struct MXFP4 {
     for (int i = 0; i < 16; ++i) block[1 + i] = static_cast<uint8_t>(codes[i] | (codes[i + 16] << 4));
   }
 };
+
+void unpack_pairs(const uint8_t* source, int64_t n, uint8_t* codes) {
+  for (int64_t i = 0; i < n / 2; ++i) {
+    codes[2 * i] = source[i] & 15U;
+    codes[2 * i + 1] = static_cast<uint8_t>(source[i] >> 4);
+  }
+}
 
 // E2M1 codes, two to a byte. Unpacking first keeps the look-ups free of shuffles, which the compiler turns into slow
 // code.
@@ -112,6 +130,8 @@ struct Mxfp4Group {
   static constexpr const char* kName = "mxfp4";
   static constexpr int64_t kValues = 32;
   static constexpr int64_t kBytes = 16;
+  static constexpr DType kScaleDType = DType::kBF16;
+  static float half_scale(uint8_t bits) { return 0.5F * e8m0_to_float(bits); }
   static void decode(const uint8_t* codes, uint8_t scale_bits, float* out) {
     const float scale = e8m0_to_float(scale_bits);
     decode_pairs<kBytes>(codes, scale, out);
@@ -128,6 +148,8 @@ struct Nvfp4Group {
   static constexpr const char* kName = "nvfp4";
   static constexpr int64_t kValues = 16;
   static constexpr int64_t kBytes = 8;
+  static constexpr DType kScaleDType = DType::kF16;
+  static float half_scale(uint8_t bits) { return 0.5F * kE4M3[bits]; }
   static void decode(const uint8_t* codes, uint8_t scale_bits, float* out) {
     const float scale = kE4M3[scale_bits];
     decode_pairs<kBytes>(codes, scale, out);
@@ -174,6 +196,22 @@ class PackedCodec final : public Codec {
     const uint8_t* scales = byte_pointer(matrix.scales) + first;
     for (int64_t g = 0; g < n_groups; ++g) {
       Group::decode(codes + g * Group::kBytes, scales[g], out + g * Group::kValues);
+    }
+  }
+  bool integer_form(const StoredMatrix& /*matrix*/, IntegerForm& form) const override {
+    if constexpr (requires { Group::kScaleDType; }) {
+      form = {.bits = 4, .group = Group::kValues, .scale_dtype = Group::kScaleDType, .table = kDoubledE2M1};
+      return true;
+    }
+    return false;
+  }
+  void read_integers(const StoredMatrix& matrix, int64_t row, uint8_t* codes, float* scales,
+                     float* /*biases*/) const override {
+    if constexpr (requires { Group::kScaleDType; }) {
+      const int64_t groups = matrix.cols / Group::kValues;
+      unpack_pairs(byte_pointer(matrix.data) + row * groups * Group::kBytes, matrix.cols, codes);
+      const uint8_t* source = byte_pointer(matrix.scales) + row * groups;
+      for (int64_t g = 0; g < groups; ++g) scales[g] = Group::half_scale(source[g]);
     }
   }
   void encode_rows(const EncodeArgs& args) const override {

@@ -25,6 +25,17 @@ void WeightSource::release(const TensorView& tensor) const {
   if (tensor.file != nullptr) tensor.file->release(tensor.data);
 }
 
+void WeightSource::release(std::span<const std::byte> range) const {
+  for (const TensorView& tensor : tensors()) {
+    if (tensor.file == nullptr) continue;
+    const std::span<const std::byte> file = tensor.file->bytes();
+    if (range.data() >= file.data() && range.data() + range.size() <= file.data() + file.size()) {
+      tensor.file->release(range);
+      return;
+    }
+  }
+}
+
 size_t WeightSource::total_bytes() const {
   size_t total = 0;
   for (const TensorView& tensor : tensors()) total += tensor.data.size();

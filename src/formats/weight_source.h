@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -29,6 +30,8 @@ class WeightSource {
   const TensorView& get(std::string_view name) const;
   /// Lets the system drop the pages of a tensor that will not be read again soon.
   void release(const TensorView& tensor) const;
+  /// The same for any part of the files; other memory is left alone.
+  void release(std::span<const std::byte> range) const;
   /// Sum of the tensors' bytes.
   size_t total_bytes() const;
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "base/cpu_features.h"
+#include "kernels/panels.h"
 
 namespace mobilellm {
 

@@ -4,7 +4,9 @@
 #include "kernels/isa/vec16_scalar.h"
 
 // clang-format off: the order matters, each header uses the ones above it.
+#include "kernels/isa/codes_scalar.h"
 #include "kernels/dot_rows.h"
+#include "kernels/panel_product.h"
 #include "kernels/elementwise.h"
 #include "kernels/attention.h"
 // clang-format on

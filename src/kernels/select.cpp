@@ -7,6 +7,7 @@ namespace mobilellm {
 extern const KernelTable kScalarKernels;
 #if defined(__x86_64__)
 extern const KernelTable kAvx2Kernels;
+extern const KernelTable kAvx2VnniKernels;
 extern const KernelTable kAvx512Kernels;
 #endif
 
@@ -17,6 +18,8 @@ const KernelTable& kernel_table(Isa isa) {
 #if defined(__x86_64__)
     case Isa::kAvx2:
       return kAvx2Kernels;
+    case Isa::kAvx2Vnni:
+      return kAvx2VnniKernels;
     case Isa::kAvx512:
       return kAvx512Kernels;
 #else

@@ -136,7 +136,8 @@ struct TextModelOptions {
   std::string backend = "cpu";
   int n_threads = 0;  ///< 0 = every core this process may use.
   KvDtype kv_dtype = KvDtype::kAuto;
-  int64_t context = 0;  ///< 0 = the model's maximum.
+  int64_t context = 0;    ///< 0 = the model's maximum.
+  bool is_exact = false;  ///< See RunnerOptions.
   /// Called with progress in [0, 1] while loading; return false to cancel (kCancelled).
   std::function<bool(double)> on_progress;
   int prefill_chunk = 512;    ///< Does not change results.

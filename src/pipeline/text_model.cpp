@@ -141,6 +141,7 @@ std::unique_ptr<TextModel> TextModel::load(const std::string& path, const TextMo
   RunnerOptions runner_options;
   runner_options.n_threads = options.n_threads;
   runner_options.kv_dtype = options.kv_dtype;
+  runner_options.is_exact = options.is_exact;
   runner_options.on_progress = options.on_progress;
   const bool has_draft_model = !options.draft_model.empty() && options.speculation.mode == SpeculationMode::kAuto;
   std::unique_ptr<Runner> draft_runner;

@@ -56,8 +56,10 @@ std::vector<double> to_numbers(const Json& list) {
   return numbers;
 }
 
-GoldenModel::GoldenModel(const std::string& path, int n_threads, KvDtype kv_dtype) : loaded_(load_model(path)) {
+GoldenModel::GoldenModel(const std::string& path, int n_threads, KvDtype kv_dtype, bool is_exact)
+    : loaded_(load_model(path)) {
   RunnerOptions options;
+  options.is_exact = is_exact;
   options.n_threads = n_threads;
   options.kv_dtype = kv_dtype;
   runner_ = create_runner("cpu", loaded_.spec, std::move(loaded_.weights), options);

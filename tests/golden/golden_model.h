@@ -34,8 +34,9 @@ struct GoldenSequence {
 
 class GoldenModel {
  public:
-  /// Keys and values as f32 unless told otherwise.
-  explicit GoldenModel(const std::string& path, int n_threads = 1, KvDtype kv_dtype = KvDtype::kF32);
+  /// Exact arithmetic with keys and values as f32 unless told otherwise.
+  explicit GoldenModel(const std::string& path, int n_threads = 1, KvDtype kv_dtype = KvDtype::kF32,
+                       bool is_exact = true);
 
   const LoadedModel& loaded() const { return loaded_; }
   Runner& runner() { return *runner_; }

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <ostream>
+#include <tuple>
 
 #include "base/cpu_features.h"
 #include "base/files.h"
@@ -168,6 +169,17 @@ TEST_P(ScoredModel, GivesTheLogLikelihoods) {
 INSTANTIATE_TEST_SUITE_P(Golden, FloatModel, testing::ValuesIn(float_cases()), case_name);
 INSTANTIATE_TEST_SUITE_P(Golden, ScoredModel, testing::ValuesIn(scored_cases()), case_name);
 
+/// A reproducible prompt that is long enough for several pages and chunks.
+std::vector<int32_t> make_prompt(size_t n, size_t vocab_size, uint32_t seed) {
+  std::vector<int32_t> ids;
+  uint32_t state = seed;
+  for (size_t i = 0; i < n; ++i) {
+    state = state * 1664525U + 1013904223U;
+    ids.push_back(static_cast<int32_t>((state >> 8) % vocab_size));
+  }
+  return ids;
+}
+
 class QuantizedModel : public testing::TestWithParam<Case> {};
 
 TEST_P(QuantizedModel, GivesTheLogitsOfItsDequantizedWeights) {
@@ -180,26 +192,60 @@ TEST_P(QuantizedModel, GivesTheLogitsOfItsDequantizedWeights) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, QuantizedModel, testing::ValuesIn(quantized_cases()), case_name);
-
-/// A reproducible prompt that is long enough for several pages and chunks.
-std::vector<int32_t> make_prompt(size_t n, size_t vocab_size, uint32_t seed) {
-  std::vector<int32_t> ids;
-  uint32_t state = seed;
-  for (size_t i = 0; i < n; ++i) {
-    state = state * 1664525U + 1013904223U;
-    ids.push_back(static_cast<int32_t>((state >> 8) % vocab_size));
+// Activations in 8 bits cost about half a percent of a product's size; a wrong code, scale or zero point costs far
+// more.
+TEST_P(QuantizedModel, GivesCloseLogitsWithActivationsIn8Bits) {
+  GoldenModel exact(golden_path(GetParam().path));
+  GoldenModel rounded(golden_path(GetParam().path), 1, KvDtype::kF32, false);
+  const std::vector<int32_t> ids = make_prompt(50, exact.vocab_size(), 3);
+  const std::vector<float> expected = exact.logits(ids);
+  const std::vector<float> got = rounded.logits(ids);
+  double error = 0;
+  double size = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    error += std::pow(double{got[i]} - double{expected[i]}, 2);
+    size += std::pow(double{expected[i]}, 2);
   }
-  return ids;
+  EXPECT_LT(std::sqrt(error / size), 0.03);
 }
 
-class AnyModel : public testing::TestWithParam<Case> {};
+INSTANTIATE_TEST_SUITE_P(Golden, QuantizedModel, testing::ValuesIn(quantized_cases()), case_name);
+
+class ExactModel : public testing::TestWithParam<Case> {};
+
+TEST_P(ExactModel, LosesLittleWithNarrowKeysAndValues) {
+  const auto logits_with = [](KvDtype kv_dtype) {
+    GoldenModel model(golden_path(GetParam().path), 1, kv_dtype);
+    return std::make_pair(model.logits(make_prompt(83, model.vocab_size(), 7), 0), model.vocab_size());
+  };
+  const auto [expected, width] = logits_with(KvDtype::kF32);
+  for (const auto& [kv_dtype, tolerance] :
+       {std::pair{KvDtype::kF16, kF16KvTolerance}, std::pair{KvDtype::kQ8, kQ8KvTolerance}}) {
+    const std::vector<float> got = logits_with(kv_dtype).first;
+    double mean = 0;
+    for (size_t begin = 0; begin < got.size(); begin += width) {
+      mean += kl_divergence(std::span(expected).subspan(begin, width), std::span(got).subspan(begin, width));
+    }
+    mean *= static_cast<double>(width) / static_cast<double>(got.size());
+    EXPECT_LE(mean, tolerance) << static_cast<int>(kv_dtype);
+    EXPECT_FALSE(is_bit_identical(got, expected));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, ExactModel, testing::ValuesIn(all_cases()), case_name);
+
+// Both arithmetics: exact and with activations in 8 bits.
+class AnyModel : public testing::TestWithParam<std::tuple<Case, bool>> {
+ protected:
+  static std::string path() { return golden_path(std::get<0>(GetParam()).path); }
+  static bool is_exact() { return std::get<1>(GetParam()); }
+};
 
 TEST_P(AnyModel, GivesIdenticalBitsForAnyThreadsChunksAndBatch) {
   constexpr size_t kLength = 83;
   std::vector<float> reference;
   for (const int n_threads : {1, 2, 3}) {
-    GoldenModel model(golden_path(GetParam().path), n_threads);
+    GoldenModel model(path(), n_threads, KvDtype::kF32, is_exact());
     const std::vector<int32_t> ids = make_prompt(kLength, model.vocab_size(), 7);
     for (const size_t chunk : {0, 1, 3, 16, 64}) {
       const std::vector<float> logits = model.logits(ids, chunk);
@@ -228,7 +274,7 @@ TEST_P(AnyModel, GivesIdenticalBitsForAnyThreadsAndChunksWithNarrowKeysAndValues
   for (const KvDtype kv_dtype : {KvDtype::kF16, KvDtype::kQ8}) {
     std::vector<float> reference;
     for (const int n_threads : {1, 2}) {
-      GoldenModel model(golden_path(GetParam().path), n_threads, kv_dtype);
+      GoldenModel model(path(), n_threads, kv_dtype, is_exact());
       const std::vector<int32_t> ids = make_prompt(83, model.vocab_size(), 7);
       for (const size_t chunk : {0, 1, 16}) {
         const std::vector<float> logits = model.logits(ids, chunk);
@@ -239,30 +285,11 @@ TEST_P(AnyModel, GivesIdenticalBitsForAnyThreadsAndChunksWithNarrowKeysAndValues
   }
 }
 
-TEST_P(AnyModel, LosesLittleWithNarrowKeysAndValues) {
-  const auto logits_with = [](KvDtype kv_dtype) {
-    GoldenModel model(golden_path(GetParam().path), 1, kv_dtype);
-    return std::make_pair(model.logits(make_prompt(83, model.vocab_size(), 7), 0), model.vocab_size());
-  };
-  const auto [expected, width] = logits_with(KvDtype::kF32);
-  for (const auto& [kv_dtype, tolerance] :
-       {std::pair{KvDtype::kF16, kF16KvTolerance}, std::pair{KvDtype::kQ8, kQ8KvTolerance}}) {
-    const std::vector<float> got = logits_with(kv_dtype).first;
-    double mean = 0;
-    for (size_t begin = 0; begin < got.size(); begin += width) {
-      mean += kl_divergence(std::span(expected).subspan(begin, width), std::span(got).subspan(begin, width));
-    }
-    mean *= static_cast<double>(width) / static_cast<double>(got.size());
-    EXPECT_LE(mean, tolerance) << static_cast<int>(kv_dtype);
-    EXPECT_FALSE(is_bit_identical(got, expected));
-  }
-}
-
 TEST_P(AnyModel, GivesIdenticalBitsOnEveryInstructionSet) {
   std::vector<float> reference;
   for (const Isa isa : supported_isas()) {
     setenv("MOBILELLM_ISA", isa_name(isa), 1);
-    GoldenModel model(golden_path(GetParam().path));
+    GoldenModel model(path(), 1, KvDtype::kF32, is_exact());
     unsetenv("MOBILELLM_ISA");
     const std::vector<float> logits = model.logits(make_prompt(70, model.vocab_size(), 7), 33);
     if (reference.empty()) reference = logits;
@@ -270,7 +297,11 @@ TEST_P(AnyModel, GivesIdenticalBitsOnEveryInstructionSet) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, AnyModel, testing::ValuesIn(all_cases()), case_name);
+INSTANTIATE_TEST_SUITE_P(Golden, AnyModel, testing::Combine(testing::ValuesIn(all_cases()), testing::Bool()),
+                         [](const testing::TestParamInfo<std::tuple<Case, bool>>& param_info) {
+                           return std::get<0>(param_info.param).name +
+                                  (std::get<1>(param_info.param) ? "_exact" : "_rounded");
+                         });
 
 TEST(LargeVocabulary, GivesTheReferenceValuesAt128256Tokens) {
   GoldenModel model(golden_path("e2e/r1_vocab128k"), 2);

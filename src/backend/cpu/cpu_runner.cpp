@@ -8,9 +8,11 @@
 #include "backend/cpu/attention.h"
 #include "backend/cpu/kv_cache.h"
 #include "backend/cpu/linear.h"
+#include "backend/cpu/panel_store.h"
 #include "backend/cpu/rope.h"
 #include "base/cpu_features.h"
 #include "base/error.h"
+#include "base/huge_memory.h"
 #include "base/thread_pool.h"
 #include "base/topology.h"
 
@@ -55,6 +57,11 @@ struct Row {
   int64_t logits_row;  // -1: none wanted
 };
 
+KvDtype kv_dtype(const RunnerOptions& options) {
+  if (options.kv_dtype != KvDtype::kAuto) return options.kv_dtype;
+  return options.is_exact ? KvDtype::kF32 : KvDtype::kF16;
+}
+
 class CpuRunner final : public Runner {
  public:
   CpuRunner(const ModelSpec& spec, ModelWeights weights, const RunnerOptions& options)
@@ -64,20 +71,19 @@ class CpuRunner final : public Runner {
         source_(weights.source),
         embed_tokens_(weights.embed_tokens),
         final_norm_(std::move(weights.final_norm)),
-        cache_(spec, options.kv_dtype == KvDtype::kAuto ? KvDtype::kF16 : options.kv_dtype, kernels_),
+        cache_(spec, kv_dtype(options), kernels_),
         attention_(spec_, kernels_, pool_, cache_) {
     MOBILELLM_CHECK(weights.layers.size() == spec_.layers.size());
     lm_head_ = Linear({spec_.is_output_tied ? weights.embed_tokens : weights.lm_head, {}}, kernels_);
-    int64_t max_cols = spec_.d_model;
     for (size_t i = 0; i < weights.layers.size(); ++i) {
-      const LayerSpec& layer = spec_.layers[i];
-      max_cols = std::max<int64_t>({max_cols, layer.d_ff, layer.d_ff_plain, int64_t{layer.n_heads} * layer.head_dim});
-      layers_.emplace_back(layer, std::move(weights.layers[i]), kernels_);
+      layers_.emplace_back(spec_.layers[i], std::move(weights.layers[i]), kernels_);
     }
     for (const RopeTable& table : spec_.rope_tables) rope_.emplace_back(table);
-    scratch_.resize(static_cast<size_t>(pool_.n_threads()));
-    for (auto& scratch : scratch_) scratch.resize(Linear::scratch_floats(max_cols));
-    if (options.on_progress && !options.on_progress(1.0)) fail(ErrorCode::kCancelled, "[cpu] loading was cancelled");
+    panels_ = PanelStore(options.is_exact ? std::vector<Linear*>{} : linears(), *source_, pool_, options.on_progress);
+    size_t scratch_bytes = 0;
+    for (const Linear* linear : linears()) scratch_bytes = std::max(scratch_bytes, linear->scratch_bytes());
+    scratch_bytes_ = (scratch_bytes + 63) / 64 * 64;
+    scratch_ = HugeMemory(scratch_bytes_ * static_cast<size_t>(pool_.n_threads()), "scratch of the products");
   }
 
   const ModelSpec& spec() const override { return spec_; }
@@ -264,8 +270,15 @@ class CpuRunner final : public Runner {
   // Several products of the same input in one parallel region.
   void multiply(std::initializer_list<Product> products, const float* x, size_t n) {
     const int n_tokens = static_cast<int>(n);
+    const int64_t cols = products.begin()->linear->cols();
+    Linear::Input input{x, cols, {}, n_tokens};
+    bool is_quantized = false;
     int64_t n_tasks = 0;
-    for (const Product& p : products) n_tasks += task_count(*p.linear, n_tokens);
+    for (const Product& p : products) {
+      is_quantized = is_quantized || p.linear->uses_panels();
+      n_tasks += task_count(*p.linear, n_tokens);
+    }
+    if (is_quantized) input.quantized = quantize(x, cols, n);
     pool_.run(n_tasks, [&](int64_t task, int worker) {
       for (const Product& p : products) {
         const int64_t count = task_count(*p.linear, n_tokens);
@@ -275,11 +288,50 @@ class CpuRunner final : public Runner {
         }
         const int64_t step = p.linear->task_rows(n_tokens, pool_.n_threads());
         const int64_t begin = task * step;
-        p.linear->run(begin, std::min(begin + step, p.linear->rows()), x, p.linear->cols(), n_tokens, p.y,
-                      p.linear->rows(), scratch_[static_cast<size_t>(worker)].data());
+        p.linear->run(begin, std::min(begin + step, p.linear->rows()), input, p.y, p.linear->rows(),
+                      scratch_.data() + static_cast<size_t>(worker) * scratch_bytes_);
         return;
       }
     });
+  }
+
+  QuantizedRows quantize(const float* x, int64_t cols, size_t n) {
+    const int64_t n_blocks = (cols + kBlockCols - 1) / kBlockCols;
+    const size_t total = n * static_cast<size_t>(n_blocks);
+    if (input_scales_.size() < total) {
+      input_codes_.resize(total * kBlockCols);
+      input_scales_.resize(total);
+      input_sums_.resize(total);
+      input_zeros_.resize(total);
+    }
+    const QuantizedRows all{input_codes_.data(), input_scales_.data(), input_zeros_.data(), input_sums_.data(),
+                            n_blocks};
+    const auto quantize_row = [&](int64_t i, int) {
+      const int64_t at = i * n_blocks;
+      kernels_.quantize_rows({x + i * cols,
+                              cols,
+                              1,
+                              cols,
+                              {all.codes + at * kBlockCols, all.scales + at, all.zeros + at, all.sums + at, n_blocks}});
+    };
+    if (n == 1) {
+      quantize_row(0, 0);
+    } else {
+      pool_.run(static_cast<int64_t>(n), quantize_row);
+    }
+    return all;
+  }
+
+  std::vector<Linear*> linears() {
+    std::vector<Linear*> all;
+    for (Layer& layer : layers_) {
+      for (Linear* linear : {&layer.q_proj, &layer.k_proj, &layer.v_proj, &layer.o_proj, &layer.gate_proj,
+                             &layer.up_proj, &layer.down_proj, &layer.plain_up, &layer.plain_down}) {
+        if (linear->rows() > 0) all.push_back(linear);
+      }
+    }
+    all.push_back(&lm_head_);
+    return all;
   }
 
   int64_t task_count(const Linear& linear, int n_tokens) const {
@@ -336,7 +388,12 @@ class CpuRunner final : public Runner {
 
   std::vector<Row> rows_;
   std::vector<AttentionRow> attention_rows_;
-  std::vector<std::vector<float>> scratch_;  // per worker
+  PanelStore panels_;
+  HugeMemory scratch_;  // of every worker
+  size_t scratch_bytes_ = 0;
+  std::vector<uint8_t> input_codes_;
+  std::vector<float> input_scales_, input_sums_;
+  std::vector<int32_t> input_zeros_;
   std::vector<float> hidden_, normed_, branch_, q_, k_, v_, attended_, gate_, up_, plain_, plain_out_;
 };
 

@@ -25,40 +25,73 @@ constexpr int64_t kMaxTaskRows = 64;
 
 }  // namespace
 
-size_t Linear::scratch_floats(int64_t max_cols) {
-  return static_cast<size_t>(std::max(kScratchFloats, kMinTaskRows * max_cols));
-}
-
-Linear::Linear(LinearWeights weights, const KernelTable& kernels) : weights_(std::move(weights)) {
+Linear::Linear(LinearWeights weights, const KernelTable& kernels) : weights_(std::move(weights)), kernels_(&kernels) {
   row_bytes_ = data_row_bytes(weights_.matrix);
-  kernel_ = kernels.dot_rows_f32;
+  row_kernel_ = kernels.dot_rows_f32;
   needs_decoding_ = true;
   if (weights_.matrix.bits != 0) return;
   for (const RowKernel& row : kRowKernels) {
     if (row.dtype == weights_.matrix.dtype) {
-      kernel_ = kernels.*row.kernel;
+      row_kernel_ = kernels.*row.kernel;
       needs_decoding_ = false;
     }
   }
 }
 
+void Linear::set_panels(const PanelLayout& layout, const std::byte* panels) {
+  layout_ = layout;
+  panels_ = panels;
+}
+
+size_t Linear::scratch_bytes() const {
+  if (uses_panels()) return panel_scratch_bytes(layout_);
+  return static_cast<size_t>(std::max(kScratchFloats, kMinTaskRows * cols())) * sizeof(float);
+}
+
 int64_t Linear::task_rows(int n_tokens, int n_threads) const {
-  if (n_tokens == 1 && !needs_decoding_) {
+  constexpr int64_t kPanelPair = 2 * kPanelRows;
+  if (n_tokens == 1 && (uses_panels() || !needs_decoding_)) {
     // A few tasks per thread, so that a thread that lost its core holds up little.
     const int64_t wanted = (rows() + 4 * n_threads - 1) / (4 * n_threads);
-    return std::max<int64_t>(16, (wanted + 7) / 8 * 8);
+    return std::max<int64_t>(kPanelPair, (wanted + kPanelPair - 1) / kPanelPair * kPanelPair);
   }
+  if (uses_panels()) return kPanelPair;
   return std::clamp(kScratchFloats / cols() / kMinTaskRows * kMinTaskRows, kMinTaskRows, kMaxTaskRows);
 }
 
-void Linear::run(int64_t row_begin, int64_t row_end, const float* x, int64_t x_stride, int n_tokens, float* y,
-                 int64_t y_stride, float* scratch) const {
+void Linear::run(int64_t row_begin, int64_t row_end, const Input& input, float* y, int64_t y_stride,
+                 std::byte* scratch) const {
+  if (uses_panels()) {
+    run_panels(row_begin, row_end, input, y, y_stride, scratch);
+  } else {
+    run_in_place(row_begin, row_end, input, y, y_stride, reinterpret_cast<float*>(scratch));
+  }
+}
+
+void Linear::run_panels(int64_t row_begin, int64_t row_end, const Input& input, float* y, int64_t y_stride,
+                        std::byte* scratch) const {
+  PanelProductArgs args{};
+  args.layout = &layout_;
+  args.panels = panels_ + static_cast<size_t>(row_begin / kPanelRows) * layout_.panel_bytes;
+  args.n_rows = static_cast<int>(row_end - row_begin);
+  args.n_panels = (args.n_rows + kPanelRows - 1) / kPanelRows;
+  args.x = input.quantized;
+  args.n_tokens = input.n_tokens;
+  args.y = y + row_begin;
+  args.y_stride = y_stride;
+  args.bias = weights_.bias.empty() ? nullptr : weights_.bias.data() + row_begin;
+  args.scratch = scratch;
+  kernels_->panel_product(args);
+}
+
+void Linear::run_in_place(int64_t row_begin, int64_t row_end, const Input& input, float* y, int64_t y_stride,
+                          float* scratch) const {
   DotRowsArgs args{};
   args.n_rows = static_cast<int>(row_end - row_begin);
   args.n_cols = cols();
-  args.x = x;
-  args.x_stride = x_stride;
-  args.n_tokens = n_tokens;
+  args.x = input.x;
+  args.x_stride = input.x_stride;
+  args.n_tokens = input.n_tokens;
   args.y = y + row_begin;
   args.y_stride = y_stride;
   args.bias = weights_.bias.empty() ? nullptr : weights_.bias.data() + row_begin;
@@ -71,7 +104,7 @@ void Linear::run(int64_t row_begin, int64_t row_end, const float* x, int64_t x_s
     args.weights = weights_.matrix.data.data() + static_cast<size_t>(row_begin) * row_bytes_;
     args.row_bytes = row_bytes_;
   }
-  kernel_(args);
+  row_kernel_(args);
 }
 
 }  // namespace mobilellm

@@ -40,6 +40,7 @@ struct GenerateFlags {
   std::string loop_guard = "auto";
   std::string kv;
   int64_t threads = 0;
+  bool exact = false;
   int64_t context = 0;
   std::string speculate = "auto", draft_model;
   int64_t draft_max = 32;
@@ -97,6 +98,8 @@ void declare(Args& args, GenerateFlags& flags) {
   args.section("machine and output");
   args.integer("--threads,-t", "N", flags.threads, 0, 1024, "threads; 0 = every usable core (default)");
   declare_kv(args, flags.kv);
+  args.flag("--exact", flags.exact,
+            "multiply quantized weights with unrounded activations, as the reference does; slower");
   args.integer("--ctx,--ctx-size,--max-kv-size,-c", "N", flags.context, 0, int64_t{1} << 40,
                "context in tokens; 0 = the model's (default)");
   args.text("--speculate", "MODE", flags.speculate,
@@ -325,6 +328,7 @@ std::unique_ptr<TextModel> load(const GenerateFlags& flags, const Args& args) {
   TextModelOptions options;
   options.n_threads = static_cast<int>(flags.threads);
   options.kv_dtype = parse_kv(args, flags.kv);
+  options.is_exact = flags.exact;
   options.context = flags.context;
   options.speculation.mode = parse_speculation(flags.speculate, args);
   options.draft_model = flags.draft_model;

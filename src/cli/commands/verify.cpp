@@ -354,6 +354,7 @@ int run_verify(int argc, const char* const* argv) {
   RunnerOptions options;
   options.n_threads = static_cast<int>(flags.threads);
   options.kv_dtype = KvDtype::kF32;
+  options.is_exact = true;
   options.on_progress = [&bar](double fraction) {
     bar.update(fraction);
     return true;

@@ -60,6 +60,13 @@ struct Vec16 {
     _mm_storeu_si128(static_cast<__m128i*>(p),
                      _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
   }
+  // Lanes that are whole numbers in [0, 255].
+  void store_u8(uint8_t* p) const {
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(_mm256_cvtps_epi32(lo), _mm256_cvtps_epi32(hi)),
+                                                   _MM_SHUFFLE(3, 1, 2, 0));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+  }
   void store_partial(float* p, int n) const {
     _mm256_maskstore_ps(p, mask(n), lo);
     if (n > 8) _mm256_maskstore_ps(p + 8, mask(n - 8), hi);

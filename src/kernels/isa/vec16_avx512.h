@@ -33,6 +33,10 @@ struct Vec16 {
     high.v = _mm512_cvtepi32_ps(_mm512_srli_epi32(bytes, 4));
   }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
+  // Lanes that are whole numbers in [0, 255].
+  void store_u8(uint8_t* p) const {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(v)));
+  }
   // Rounds to nearest even.
   void store_f16(void* p) const {
     _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));

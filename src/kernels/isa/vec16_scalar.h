@@ -56,6 +56,10 @@ struct Vec16 {
     high = make([&](int i) { return static_cast<float>(q[i] >> 4); });
   }
   void store(float* p) const { store_partial(p, 16); }
+  // Lanes that are whole numbers in [0, 255].
+  void store_u8(uint8_t* p) const {
+    for (int i = 0; i < 16; ++i) p[i] = static_cast<uint8_t>(v[i]);
+  }
   void store_f16(void* p) const {
     uint16_t h[16];
     for (int i = 0; i < 16; ++i) h[i] = mobilellm::float_to_fp16(v[i]);

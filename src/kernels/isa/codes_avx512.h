@@ -1,0 +1,57 @@
+// Products of 8-bit codes with AVX-512 VNNI. Every codes header offers the same operations with the same results.
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+// Signed codes: 4 columns of each of 16 rows.
+struct Codes {
+  __m512i v;
+  static Codes load(const std::byte* p) { return {_mm512_loadu_si512(p)}; }
+  void store(std::byte* p) const { _mm512_storeu_si512(p, v); }
+};
+
+// 4-bit codes are indices into a table of 16 signed bytes.
+struct CodeTable {
+  __m512i v;
+  static CodeTable load(const int8_t* table) {
+    return {_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)))};
+  }
+  void unpack(const std::byte* p, Codes& low, Codes& high) const {
+    const __m512i nibble = _mm512_set1_epi8(15);
+    const __m512i packed = _mm512_loadu_si512(p);
+    low.v = _mm512_shuffle_epi8(v, _mm512_and_si512(packed, nibble));
+    high.v = _mm512_shuffle_epi8(v, _mm512_and_si512(_mm512_srli_epi16(packed, 4), nibble));
+  }
+};
+
+// Sum of a block's codes per row.
+struct CodeSums {
+  __m512i v;
+  static CodeSums load(const float* p) { return {_mm512_loadu_si512(p)}; }
+  void store(float* p) const { _mm512_storeu_si512(p, v); }
+};
+
+// Exact sums of codes times unsigned bytes, one per row. flush() follows every 4 calls of add() at the latest.
+template <bool kSmallCodes>
+struct CodeDot {
+  static constexpr int kTilePanels = 2;
+  static constexpr int kTileTokens = 8;
+
+  __m512i v;
+  void clear() { v = _mm512_setzero_si512(); }
+  void add(Codes codes, uint32_t bytes) {
+    v = _mm512_dpbusd_epi32(v, _mm512_set1_epi32(static_cast<int>(bytes)), codes.v);
+  }
+  void flush() {}
+  CodeSums code_sums() const { return {v}; }
+  // this - zero * sums; sums fit in 16 bits, so the product of their low halves is the whole product.
+  Vec16 minus(CodeSums sums, int32_t zero) const {
+    return {_mm512_cvtepi32_ps(_mm512_dpwssd_epi32(v, sums.v, _mm512_set1_epi32(-zero & 0xffff)))};
+  }
+};
+
+}  // namespace

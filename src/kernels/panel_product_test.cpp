@@ -1,0 +1,242 @@
+// Panel products on every instruction set: the same bits as the scalar kernels for any batch, and the sums of double
+// arithmetic closely.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "base/huge_memory.h"
+#include "base/random.h"
+#include "kernels/kernels.h"
+#include "tensor/float_convert.h"
+
+namespace mobilellm {
+namespace {
+
+class PanelKernels : public testing::TestWithParam<Isa> {};
+INSTANTIATE_TEST_SUITE_P(Kernels, PanelKernels, testing::ValuesIn(supported_isas()),
+                         [](const auto& param_info) { return std::string(isa_name(param_info.param)); });
+
+struct Form {
+  const char* name;
+  int bits;
+  int group;
+  bool has_bias;
+  bool is_small;
+  ScaleType scale_type;
+  float offset;
+};
+
+constexpr Form kForms[] = {
+    {"4 bits, centered", 4, 32, false, true, ScaleType::kF16, 0},
+    {"4 bits with biases", 4, 64, true, true, ScaleType::kBF16, 0},
+    {"4 bits from a wide table", 4, 32, false, false, ScaleType::kF16, 0},
+    {"4 bits, groups of 16", 4, 16, false, true, ScaleType::kF16, 0},
+    {"4 bits with f32 scales", 4, 128, true, true, ScaleType::kF32, 0},
+    {"8 bits", 8, 32, false, false, ScaleType::kF16, 0},
+    {"8 bits, groups of 16", 8, 16, false, false, ScaleType::kF32, 0},
+    {"8 bits with biases and an offset", 8, 64, true, false, ScaleType::kBF16, 128},
+};
+
+struct Weights {
+  PanelLayout layout;
+  HugeMemory panels;
+  std::vector<double> values;  // [rows][cols]
+};
+
+// Random codes, scales and biases, written as panels.h describes.
+Weights make_weights(const Form& form, int64_t rows, int64_t cols) {
+  Weights w;
+  PanelLayout& l = w.layout;
+  l.rows = rows;
+  l.cols = cols;
+  l.n_blocks = (cols + kBlockCols - 1) / kBlockCols;
+  l.bits = form.bits;
+  l.group = form.group;
+  l.scale_type = form.scale_type;
+  l.has_bias = form.has_bias;
+  l.has_small_codes = form.is_small;
+  l.offset = form.offset;
+  for (int i = 0; i < 16; ++i) l.table[i] = static_cast<int8_t>(form.is_small ? 2 * i - 16 : 16 * i - 128 + i);
+  const auto padded = static_cast<size_t>(l.n_blocks * kBlockCols);
+  const size_t n_groups = (padded + static_cast<size_t>(l.group) - 1) / static_cast<size_t>(l.group);
+  const size_t scale_size = form.scale_type == ScaleType::kF32 ? 4 : 2;
+  const size_t scales = (n_groups * kPanelRows * scale_size + 63) / 64 * 64;
+  l.scales_offset = padded * kPanelRows * static_cast<size_t>(l.bits) / 8;
+  l.biases_offset = l.scales_offset + scales;
+  l.panel_bytes = l.biases_offset + (l.has_bias ? scales : 0);
+  w.panels = HugeMemory(static_cast<size_t>(l.n_panels()) * l.panel_bytes, "test panels");
+  w.values.resize(static_cast<size_t>(rows * cols));
+  const auto number = [&](uint64_t stream, int64_t i, std::byte* at) {
+    const auto value = static_cast<float>(random_uniform(5, stream, static_cast<uint64_t>(i)) - 0.5) / 64.0F;
+    if (form.scale_type == ScaleType::kF32) {
+      std::memcpy(at, &value, 4);
+      return value;
+    }
+    const uint16_t bits = form.scale_type == ScaleType::kF16 ? float_to_fp16(value) : float_to_bf16(value);
+    std::memcpy(at, &bits, 2);
+    return form.scale_type == ScaleType::kF16 ? fp16_to_float(bits) : bf16_to_float(bits);
+  };
+  for (int64_t r = 0; r < rows; ++r) {
+    std::byte* panel = w.panels.data() + static_cast<size_t>(r / kPanelRows) * l.panel_bytes;
+    const auto lane = static_cast<size_t>(r % kPanelRows);
+    for (int64_t g = 0; g < cols / l.group; ++g) {
+      const size_t at = (static_cast<size_t>(g) * kPanelRows + lane) * scale_size;
+      const float d = number(1, r * 1000 + g, panel + l.scales_offset + at);
+      const float m = l.has_bias ? number(2, r * 1000 + g, panel + l.biases_offset + at) : 0.0F;
+      for (int64_t k = g * l.group; k < (g + 1) * l.group; ++k) {
+        const auto random = static_cast<uint32_t>(random_bits(7, static_cast<uint64_t>(r), static_cast<uint64_t>(k)));
+        int code = 0;
+        if (l.bits == 4) {
+          std::byte& byte = panel[static_cast<size_t>(k / 8) * 64 + lane * 4 + static_cast<size_t>(k % 4)];
+          byte |= static_cast<std::byte>((random & 15U) << (k % 8 < 4 ? 0 : 4));
+          code = l.table[random & 15U];
+        } else {
+          code = static_cast<int8_t>(random & 255U);
+          panel[static_cast<size_t>(k / 4) * 64 + lane * 4 + static_cast<size_t>(k % 4)] = static_cast<std::byte>(code);
+        }
+        w.values[static_cast<size_t>(r * cols + k)] = double{d} * (code + double{l.offset}) + double{m};
+      }
+    }
+  }
+  return w;
+}
+
+struct Activations {
+  std::vector<uint8_t> codes;
+  std::vector<float> scales;
+  std::vector<int32_t> zeros;
+  std::vector<float> sums;
+  int64_t n_blocks;
+
+  Activations(const KernelTable& table, const std::vector<float>& x, int n_tokens, int64_t cols)
+      : n_blocks((cols + kBlockCols - 1) / kBlockCols) {
+    const auto n = static_cast<size_t>(n_tokens) * static_cast<size_t>(n_blocks);
+    codes.resize(n * kBlockCols);
+    scales.resize(n);
+    zeros.resize(n);
+    sums.resize(n);
+    table.quantize_rows({x.data(), cols, n_tokens, cols, rows(0)});
+  }
+  QuantizedRows rows(int token) {
+    const int64_t at = token * n_blocks;
+    return {codes.data() + at * kBlockCols, scales.data() + at, zeros.data() + at, sums.data() + at, n_blocks};
+  }
+  double value(int token, int64_t k) const {
+    const auto at = static_cast<size_t>(token * n_blocks + k / kBlockCols);
+    return double{scales[at]} * (codes[static_cast<size_t>(token * n_blocks * kBlockCols + k)] - zeros[at]);
+  }
+};
+
+std::vector<float> make_rows(int n_tokens, int64_t cols) {
+  std::vector<float> x(static_cast<size_t>(n_tokens * cols));
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(4.0 * random_uniform(2, 3, i) - 1.5);
+  return x;
+}
+
+TEST_P(PanelKernels, QuantizedRowsAreCloseAndTheSameAsScalar) {
+  for (const int64_t cols : {8, 16, 24, 32, 40, 100, 576}) {
+    constexpr int kTokens = 3;
+    const std::vector<float> x = make_rows(kTokens, cols);
+    Activations scalar(kernel_table(Isa::kScalar), x, kTokens, cols);
+    Activations got(kernel_table(GetParam()), x, kTokens, cols);
+    EXPECT_EQ(got.codes, scalar.codes) << cols;
+    EXPECT_EQ(got.zeros, scalar.zeros) << cols;
+    EXPECT_EQ(std::memcmp(got.scales.data(), scalar.scales.data(), got.scales.size() * 4), 0) << cols;
+    EXPECT_EQ(std::memcmp(got.sums.data(), scalar.sums.data(), got.sums.size() * 4), 0) << cols;
+    for (int t = 0; t < kTokens; ++t) {
+      for (int64_t k = 0; k < cols; ++k) {
+        ASSERT_NEAR(got.value(t, k), double{x[static_cast<size_t>(t * cols + k)]}, 4.0 / 255.0 * 0.51 + 0.008) << k;
+      }
+      for (int64_t b = 0; b < got.n_blocks; ++b) {
+        double sum = 0;
+        for (int64_t k = b * kBlockCols; k < std::min(cols, (b + 1) * kBlockCols); ++k) sum += got.value(t, k);
+        ASSERT_NEAR(double{got.sums[static_cast<size_t>(t * got.n_blocks + b)]}, sum, 1e-4);
+      }
+    }
+  }
+}
+
+TEST_P(PanelKernels, BlocksThatAreNotFiniteBecomeNaN) {
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                          -std::numeric_limits<float>::infinity()}) {
+    for (const size_t place : {0U, 13U, 16U, 31U}) {
+      std::vector<float> x = make_rows(1, 64);
+      x[place] = bad;
+      const Activations got(kernel_table(GetParam()), x, 1, 64);
+      EXPECT_TRUE(std::isnan(got.scales[0])) << bad << " at " << place;
+      EXPECT_TRUE(std::isfinite(got.scales[1]));
+    }
+  }
+  const Activations zero(kernel_table(GetParam()), std::vector<float>(64, 0.0F), 1, 64);
+  EXPECT_EQ(zero.scales[0], 0.0F);
+  EXPECT_EQ(zero.sums[0], 0.0F);
+}
+
+TEST_P(PanelKernels, ProductsAreTheSameBitsForAnyBatchAndCloseToDoubleArithmetic) {
+  const KernelTable& table = kernel_table(GetParam());
+  for (const Form& form : kForms) {
+    for (const int64_t cols : {int64_t{128}, int64_t{384}}) {
+      constexpr int kRows = 57;
+      constexpr int kTokens = 19;
+      const Weights w = make_weights(form, kRows, cols);
+      const std::vector<float> x = make_rows(kTokens, cols);
+      Activations activations(kernel_table(Isa::kScalar), x, kTokens, cols);
+      HugeMemory scratch(panel_scratch_bytes(w.layout), "test scratch");
+      std::vector<float> bias(kRows);
+      for (size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i) / 8.0F;
+      PanelProductArgs args{};
+      args.layout = &w.layout;
+      args.panels = w.panels.data();
+      args.n_panels = 4;
+      args.n_rows = kRows;
+      args.x = activations.rows(0);
+      args.n_tokens = kTokens;
+      args.y_stride = kRows;
+      args.bias = bias.data();
+      args.scratch = scratch.data();
+      std::vector<float> expected(static_cast<size_t>(kRows) * kTokens);
+      args.y = expected.data();
+      kernel_table(Isa::kScalar).panel_product(args);
+      std::vector<float> got(expected.size());
+      args.y = got.data();
+      table.panel_product(args);
+      EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * 4), 0) << form.name << ", " << cols;
+      // Parts: few tokens at a time, one panel at a time.
+      std::vector<float> parts(expected.size());
+      for (int first = 0, n = 1; first < kTokens; first += n, n = n % 7 + 1) {
+        n = std::min(n, kTokens - first);
+        for (int panel = 0; panel < 4; ++panel) {
+          PanelProductArgs part = args;
+          part.panels += static_cast<size_t>(panel) * w.layout.panel_bytes;
+          part.n_panels = 1;
+          part.n_rows = std::min(kPanelRows, kRows - panel * kPanelRows);
+          part.bias += panel * kPanelRows;
+          part.x = activations.rows(first);
+          part.n_tokens = n;
+          part.y = parts.data() + first * kRows + panel * kPanelRows;
+          table.panel_product(part);
+        }
+      }
+      EXPECT_EQ(std::memcmp(parts.data(), expected.data(), parts.size() * 4), 0) << form.name << ", " << cols;
+      for (int t = 0; t < kTokens; ++t) {
+        for (int r = 0; r < kRows; ++r) {
+          double sum = double{bias[static_cast<size_t>(r)]};
+          double size = 1;
+          for (int64_t k = 0; k < cols; ++k) {
+            const double term = w.values[static_cast<size_t>(r * cols + k)] * activations.value(t, k);
+            sum += term;
+            size += std::abs(term);
+          }
+          ASSERT_NEAR(double{got[static_cast<size_t>(t * kRows + r)]}, sum, 2e-6 * size) << form.name << " row " << r;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mobilellm
