@@ -30,7 +30,8 @@ std::vector<ComputePeak> measure_compute_peaks(Isa isa, int n_threads, double se
 struct MachineLimits {
   double bandwidth = 0;        ///< Bytes per second that all threads read from a set of the model's size.
   double bandwidth_large = 0;  ///< The same from a set far larger than any cache.
-  ComputePeak peak;            ///< Of the fastest kind.
+  ComputePeak peak;            ///< The fastest.
+  std::vector<ComputePeak> peaks;
 };
 
 }  // namespace mobilellm

@@ -14,6 +14,7 @@
 #include "measure/machine_limits.h"
 #include "measure/process_usage.h"
 #include "measure/report.h"
+#include "measure/roofline_svg.h"
 #include "measure/sweep.h"
 #include "model/arch/shapes.h"
 #include "model/random_weights.h"
@@ -201,7 +202,7 @@ BenchRow sample_row() {
 TEST(Report, JsonHasMedianSpreadAndShares) {
   BenchSubject subject;
   subject.shape = "950m";
-  subject.limits = MachineLimits{64e9, 60e9, {"int8", "x", 256e9}};
+  subject.limits = MachineLimits{64e9, 60e9, {"int8", "x", 256e9}, {}};
   const Json json = row_json(subject, sample_row());
   EXPECT_EQ(json.find("test")->as_string(), "tg64@4096");
   EXPECT_EQ(json.find("shape")->as_string(), "950m");
@@ -228,6 +229,46 @@ TEST(Report, CsvHasOneLineARowAndQuotesCommas) {
   EXPECT_THAT(csv, StartsWith("test,model,format,"));
   EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 3);
   EXPECT_THAT(csv, HasSubstr("\ntg64@4096,\"a,b\","));
+}
+
+// Places of the circles' attribute.
+std::vector<double> circle_values(const std::string& svg, const std::string& attribute) {
+  std::vector<double> values;
+  for (size_t at = svg.find("<circle"); at != std::string::npos; at = svg.find("<circle", at + 1)) {
+    const size_t begin = svg.find(attribute + "=\"", at) + attribute.size() + 2;
+    values.push_back(std::stod(svg.substr(begin, 20)));
+  }
+  return values;
+}
+
+TEST(RooflineSvg, HasARoofForEachLimitAndAPointForEachRow) {
+  BenchSubject subject;
+  subject.model = "models/a<b&c";
+  subject.format = subject.head_format = "q4_0";
+  subject.kv = "f16";
+  const ComputePeak fast = {"int8", "dot", 2e12};
+  subject.limits = MachineLimits{64e9, 60e9, fast, {{"f32", "fma", 5e11}, fast}};
+  BenchRow decode = sample_row();  // 2 operations a byte at 64 Gop/s
+  BenchRow slower = sample_row();
+  slower.seconds = {20.0};  // Straight below.
+  BenchRow prefill = sample_row();
+  prefill.test = {true, 512, 0, 1, 0};
+  prefill.cost.operations = 128e12;
+  const std::string svg = roofline_svg(subject, {decode, slower, prefill});
+  EXPECT_THAT(svg, StartsWith("<svg "));
+  EXPECT_THAT(svg, ::testing::EndsWith("</svg>\n"));
+  for (const char* text : {"a&lt;b&amp;c", "64.0 GB/s", "int8 2.00 Top/s", "f32 500 Gop/s", "tg64@4096  32.0 tok/s",
+                           "pp512", "operations per byte"}) {
+    EXPECT_THAT(svg, HasSubstr(text));
+  }
+  const std::vector<double> x = circle_values(svg, "cx");
+  const std::vector<double> y = circle_values(svg, "cy");
+  ASSERT_EQ(x.size(), 3u);
+  // Drawn from the top down: prefill, decode, slower.
+  EXPECT_GT(x[0], x[1]);
+  EXPECT_EQ(x[1], x[2]);
+  EXPECT_LT(y[0], y[1]);
+  EXPECT_LT(y[1], y[2]);
 }
 
 TEST(MachineLimits, AreMeasuredForEveryInstructionSet) {

@@ -92,6 +92,14 @@ TEST(Bench, MeasuresAModelFromItsFiles) {
   }
 }
 
+TEST(Bench, WritesAPicture) {
+  const ScratchDir folder;
+  const ProgramResult result =
+      run_program({"bench", "--shape", "tiny", "-r", "1", "-n", "2", "--svg", folder.path("roofline.svg")});
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(read_text(folder.path("roofline.svg")), HasSubstr("tg2  "));
+}
+
 TEST(Bench, RefusesImpossibleFlagsBeforeAnyWork) {
   const auto message = [](const std::vector<std::string>& words) {
     const ProgramResult result = run_program(words);
@@ -107,6 +115,7 @@ TEST(Bench, RefusesImpossibleFlagsBeforeAnyWork) {
   EXPECT_THAT(message(with_tiny({"-d", "-1"})), HasSubstr("--depth"));
   EXPECT_THAT(message(with_tiny({"-B", "0"})), HasSubstr("--batch: got '0'"));
   EXPECT_THAT(message(with_tiny({"-p", "0", "-n", "0"})), HasSubstr("no test is left"));
+  EXPECT_THAT(message(with_tiny({"--svg", "x.svg"})), HasSubstr("--no-limits"));
   EXPECT_THAT(message(with_tiny({"--json", "--csv"})), HasSubstr("exclude each other"));
 }
 

@@ -21,6 +21,7 @@
 #include "measure/machine_limits.h"
 #include "measure/process_usage.h"
 #include "measure/report.h"
+#include "measure/roofline_svg.h"
 #include "measure/sweep.h"
 #include "model/arch/shapes.h"
 #include "model/loader.h"
@@ -47,6 +48,7 @@ struct BenchFlags {
   bool json = false;
   bool jsonl = false;
   bool csv = false;
+  std::string svg;
 };
 
 void declare(Args& args, BenchFlags& flags) {
@@ -71,6 +73,7 @@ void declare(Args& args, BenchFlags& flags) {
   args.flag("--json", flags.json, "print an array with one JSON object per test");
   args.flag("--jsonl", flags.jsonl, "print one JSON object a line");
   args.flag("--csv", flags.csv, "print comma-separated values");
+  args.text("--svg", "FILE", flags.svg, "write a roofline picture of the tests");
   args.example("mobilellm bench --shape 950m --format q4_0 -p 512 -n 64");
   args.example("mobilellm bench --model-path MODEL -n 64 -d 0,4096 -B 1,16");
   args.note(
@@ -189,10 +192,10 @@ class LimitsMeter {
         n_threads_(subject.n_threads) {
     peak_before_ = peak_memory_bytes();
     constexpr double kSeconds = 0.1;
-    const std::vector<ComputePeak> peaks = measure_compute_peaks(select_isa(), n_threads_, kSeconds);
-    limits_.peak = *std::max_element(peaks.begin(), peaks.end(), [](const ComputePeak& a, const ComputePeak& b) {
-      return a.operations < b.operations;
-    });
+    limits_.peaks = measure_compute_peaks(select_isa(), n_threads_, kSeconds);
+    limits_.peak =
+        *std::max_element(limits_.peaks.begin(), limits_.peaks.end(),
+                          [](const ComputePeak& a, const ComputePeak& b) { return a.operations < b.operations; });
     limits_.bandwidth_large = measure_read_bandwidth(kLargeBytes, n_threads_, kSeconds);
     // The memory of these measurements is not the model's.
     can_reset_ = reset_peak_memory();
@@ -290,6 +293,7 @@ int run_bench(int argc, const char* const* argv) {
   if (int{flags.json} + int{flags.jsonl} + int{flags.csv} > 1) {
     args.fail_usage("--json, --jsonl and --csv exclude each other");
   }
+  if (!flags.svg.empty() && flags.no_limits) args.fail_usage("--svg draws the limits that --no-limits leaves out");
   const std::vector<SweepTest> tests = make_tests(flags, args);
   const KvDtype kv_dtype = parse_kv(args, flags.kv);
 
@@ -327,6 +331,7 @@ int run_bench(int argc, const char* const* argv) {
   Sweep sweep(*runner, tests, static_cast<uint64_t>(flags.seed));
   const std::vector<BenchRow> rows = measure(sweep, subject, *runner, flags);
   print_rows(flags, subject, rows);
+  if (!flags.svg.empty()) write_file(flags.svg, roofline_svg(subject, rows));
   for (const BenchRow& row : rows) {
     constexpr double kQuiet = 0.05;
     if (row.others_share() <= kQuiet) continue;
