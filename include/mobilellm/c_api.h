@@ -100,6 +100,13 @@ typedef struct mobilellm_cancel_flag mobilellm_cancel_flag;  ///< Ends requests 
 /// `fraction` in [0, 1]. Return true to go on, false to give up.
 typedef bool (*mobilellm_progress_callback)(double fraction, void* user_data);
 
+/// How tokens are guessed ahead to save time. Results do not depend on it.
+typedef enum mobilellm_speculation {
+  MOBILELLM_SPECULATION_OFF = 0,
+  MOBILELLM_SPECULATION_LOOKUP = 1,  ///< From the text so far and from other samples of the same prompt.
+  MOBILELLM_SPECULATION_AUTO = 2     ///< The same, and by draft_model if there is one. The default.
+} mobilellm_speculation;
+
 typedef struct mobilellm_model_params {
   size_t struct_size;
   int32_t n_threads;      ///< 0 .. 1024; 0 = every core this process may use. Results do not depend on it.
@@ -109,6 +116,9 @@ typedef struct mobilellm_model_params {
   mobilellm_progress_callback on_progress;  ///< May be NULL.
   void* progress_user_data;
   bool exact;  ///< f32 activations in every product, as the reference implementations compute; slower.
+  mobilellm_speculation speculation;
+  int32_t max_draft;           ///< Most tokens guessed at once for one sequence, 1 .. 64; fewer where that is faster.
+  mobilellm_text draft_model;  ///< Path of a smaller model with the same tokenizer that guesses; empty = none.
 } mobilellm_model_params;
 MOBILELLM_API mobilellm_model_params mobilellm_model_default_params(void);
 

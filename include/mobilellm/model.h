@@ -17,6 +17,13 @@
 
 namespace mobilellm {
 
+/// How tokens are guessed ahead to save time. Results do not depend on it.
+enum class Speculation {
+  kOff = 0,
+  kLookup = 1,  ///< From the text so far and from other samples of the same prompt.
+  kAuto = 2,    ///< The same, and by ModelOptions::draft_model if there is one.
+};
+
 struct ModelOptions {
   int n_threads = 0;          ///< 0 .. 1024; 0 = every core this process may use. Results do not depend on it.
   int64_t context = 0;        ///< Most tokens of one sequence, prompt included; 0 = the model's maximum.
@@ -27,6 +34,9 @@ struct ModelOptions {
   int prefill_chunk = 512;  ///< Prompt tokens computed per step, 1 or more. Results do not depend on it.
   /// Called with progress in [0, 1] while loading; return false to give up, and load throws kCancelled.
   std::function<bool(double)> on_progress = {};
+  Speculation speculation = Speculation::kAuto;
+  int max_draft = 32;            ///< Most tokens guessed at once for one sequence, 1 .. 64; fewer where that is faster.
+  std::string draft_model = {};  ///< Path of a smaller model with the same tokenizer that guesses; empty = none.
 };
 
 /// Facts about a loaded model.
@@ -63,7 +73,8 @@ class MOBILELLM_API Model {
  public:
   /// Opens a Hugging Face or MLX folder, or a .gguf file. Weights are mapped from the files where their layout allows,
   /// so the files must stay unchanged while the model lives. Throws kNotFound, kIo, kCorruptData, kUnsupported,
-  /// kResourceLimit, kInvalidArgument for options, kCancelled by on_progress.
+  /// kResourceLimit, kInvalidArgument for options and for a draft model with another vocabulary, kCancelled by
+  /// on_progress.
   static Model load(const std::string& path, const ModelOptions& options = {});
   ~Model();
   Model(Model&& other) noexcept;

@@ -65,6 +65,9 @@ ModelOptions to_cpp(const mobilellm_model_params& params) {
   options.context = params.context;
   options.max_kv_tokens = params.max_kv_tokens;
   options.prefill_chunk = params.prefill_chunk;
+  options.speculation = static_cast<Speculation>(params.speculation);
+  options.max_draft = params.max_draft;
+  options.draft_model = view(params.draft_model, "draft_model");
   if (params.on_progress != nullptr) {
     options.on_progress = [call = params.on_progress, user_data = params.progress_user_data](double fraction) {
       return call(fraction, user_data);
@@ -140,6 +143,8 @@ mobilellm_model_params mobilellm_model_default_params(void) {
   mobilellm_model_params params{};
   params.struct_size = sizeof(params);
   params.prefill_chunk = options.prefill_chunk;
+  params.speculation = static_cast<mobilellm_speculation>(options.speculation);
+  params.max_draft = options.max_draft;
   return params;
 }
 

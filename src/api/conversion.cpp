@@ -49,6 +49,18 @@ LoopGuardMode to_internal(LoopGuard guard) {
   fail(ErrorCode::kInvalidArgument, "[api] loop_guard: got {}, expected 0 to 2", static_cast<int>(guard));
 }
 
+SpeculationMode to_internal(Speculation speculation) {
+  switch (speculation) {
+    case Speculation::kOff:
+      return SpeculationMode::kOff;
+    case Speculation::kLookup:
+      return SpeculationMode::kLookup;
+    case Speculation::kAuto:
+      return SpeculationMode::kAuto;
+  }
+  fail(ErrorCode::kInvalidArgument, "[api] speculation: got {}, expected 0 to 2", static_cast<int>(speculation));
+}
+
 void check_one_prompt(const GenerationRequest& request) {
   const int n_prompts = (request.prompt.empty() ? 0 : 1) + (request.messages.empty() ? 0 : 1) +
                         (request.messages_json.empty() ? 0 : 1) + (request.prompt_ids.empty() ? 0 : 1);
@@ -139,6 +151,7 @@ TextModelOptions to_internal(const ModelOptions& options) {
   check_min("context", options.context, int64_t{0});
   check_min("max_kv_tokens", options.max_kv_tokens, int64_t{0});
   check_min("prefill_chunk", options.prefill_chunk, 1);
+  check_range("max_draft", options.max_draft, 1, kMaxDraft);
   TextModelOptions result;
   result.n_threads = options.n_threads;
   result.is_exact = options.exact;
@@ -146,6 +159,10 @@ TextModelOptions to_internal(const ModelOptions& options) {
   result.max_kv_tokens = options.max_kv_tokens;
   result.prefill_chunk = options.prefill_chunk;
   result.on_progress = options.on_progress;
+  result.speculation.mode = to_internal(options.speculation);
+  result.speculation.max_draft = options.max_draft;
+  if (!options.draft_model.empty()) check_path(options.draft_model);
+  result.draft_model = options.draft_model;
   return result;
 }
 

@@ -16,8 +16,6 @@
 namespace mobilellm {
 namespace {
 
-constexpr int kMostDrafted = 64;
-
 int64_t limit_context(const Runner& runner, const EngineOptions& options) {
   int64_t limit = runner.spec().max_context;
   if (options.context > 0) limit = std::min(limit, options.context);
@@ -116,9 +114,9 @@ Engine::Engine(Runner& runner, EngineOptions options) {
          "tokens)",
          options.context, options.max_running, options.prefill_chunk, options.max_kv_tokens, runner.page_tokens());
   }
-  if (options.speculation.max_draft < 1 || options.speculation.max_draft > kMostDrafted) {
+  if (options.speculation.max_draft < 1 || options.speculation.max_draft > kMaxDraft) {
     fail(ErrorCode::kInvalidArgument, "[engine] max_draft: got {}, expected 1 to {}", options.speculation.max_draft,
-         kMostDrafted);
+         kMaxDraft);
   }
   const Runner* draft_model = options.speculation.draft_model;
   if (draft_model != nullptr && draft_model->spec().vocab_size != runner.spec().vocab_size) {

@@ -486,6 +486,12 @@ int main(int argc, char** argv) {
 
   params.n_threads = 2;
   params.context = 500;
+  CHECK(params.speculation == MOBILELLM_SPECULATION_AUTO && params.max_draft == 32);
+  params.max_draft = 0;
+  CHECK_INVALID(mobilellm_model_load(argv[1], strlen(argv[1]), &params, &model), "max_draft: got 0");
+  params.max_draft = 4;
+  params.draft_model.data = argv[1];
+  params.draft_model.length = strlen(argv[1]);
   CHECK(mobilellm_model_load(argv[1], strlen(argv[1]), &params, &model) == MOBILELLM_OK);
   if (model == NULL) return 1;
   test_info(model, argv[1]);

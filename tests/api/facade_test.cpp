@@ -82,6 +82,23 @@ TEST(ModelLoad, ErrorsNameWhatIsWrong) {
   EXPECT_THAT(error_with({.context = -5}), HasSubstr("context: got -5"));
   EXPECT_THAT(error_with({.max_kv_tokens = -1}), HasSubstr("max_kv_tokens"));
   EXPECT_THAT(error_with({.prefill_chunk = 0}), HasSubstr("prefill_chunk: got 0"));
+  EXPECT_THAT(error_with({.max_draft = 65}), HasSubstr("max_draft: got 65"));
+  EXPECT_THAT(error_with({.speculation = static_cast<Speculation>(3)}), HasSubstr("speculation: got 3"));
+  EXPECT_THAT(error_with({.draft_model = MOBILELLM_SOURCE_DIR "/tests/golden/models/llama_tied"}),
+              HasSubstr("[draft model] vocabulary: got"));
+}
+
+TEST(ModelLoad, GuessesDoNotChangeResults) {
+  GenerationRequest request;
+  request.prompt = "Say it again and again.";
+  request.max_tokens = 40;
+  request.ignore_eos = true;
+  Model plain = Model::load(kModel, {.speculation = Speculation::kOff});
+  const GenerationResult expected = plain.generate(request);
+  for (const Speculation speculation : {Speculation::kLookup, Speculation::kAuto}) {
+    Model model = Model::load(kModel, {.speculation = speculation, .max_draft = 8, .draft_model = kModel});
+    EXPECT_EQ(model.generate(request).output_ids, expected.output_ids);
+  }
 }
 
 TEST(ModelLoad, ReportsProgressAndCanBeCancelled) {

@@ -106,7 +106,7 @@ void declare(Args& args, GenerateFlags& flags) {
             "guess tokens ahead, which changes speed only: auto, lookup (from the text so far) or off (default: auto)");
   args.text("--draft-model", "PATH", flags.draft_model,
             "a smaller model with the same tokenizer that guesses, too (with auto)");
-  args.integer("--draft-max,--num-draft-tokens", "N", flags.draft_max, 1, 64,
+  args.integer("--draft-max,--num-draft-tokens", "N", flags.draft_max, 1, kMaxDraft,
                "most tokens guessed at once; fewer where that is faster (default: 32)");
   args.integer("--logprobs", "N", flags.logprobs, 0, kMaxLogprobs,
                "log-probabilities of each token and the N likeliest ones");

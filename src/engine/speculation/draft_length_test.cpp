@@ -90,6 +90,32 @@ TEST(StepCost, OneDisturbedStepChangesLittle) {
   EXPECT_LT(cost.plain_seconds(4), 0.01 * 1.2);
 }
 
+TEST(StepCost, ADisturbedFirstTryIsNotTheLast) {
+  StepCost cost;
+  for (int i = 0; i < 10; ++i) cost.record(1, 0, 0.01);
+  const double before = cost.ratio(1, 3);
+  cost.record(1, 3, 0.5);
+  EXPECT_LE(cost.ratio(1, 3), before);
+  cost.record(1, 3, 0.011);
+  cost.record(1, 3, 0.011);
+  EXPECT_NEAR(cost.ratio(1, 3), 1.1, 0.01);
+}
+
+TEST(StepCost, HighCostsAreForgottenSlowly) {
+  StepCost cost;
+  for (int i = 0; i < 10; ++i) {
+    cost.record(1, 0, 0.01);
+    cost.record(1, 1, 0.05);
+  }
+  EXPECT_NEAR(cost.ratio(1, 1), 5, 0.2);
+  for (int i = 0; i < 100; ++i) cost.record(1, 0, 0.01);
+  EXPECT_GT(cost.ratio(1, 1), 3);
+  for (int i = 0; i < 2000; ++i) cost.record(1, 0, 0.01);
+  EXPECT_LT(cost.ratio(1, 1), 1.5);
+  for (int i = 0; i < 10; ++i) cost.record(1, 1, 0.05);
+  EXPECT_GT(cost.ratio(1, 1), 3) << "and learnt again soon";
+}
+
 TEST(StepCost, FollowsAMachineThatBecomesSlower) {
   StepCost cost = linear_cost(1, 0.2, {4});
   for (int i = 0; i < 40; ++i) {

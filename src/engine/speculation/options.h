@@ -13,9 +13,11 @@ enum class SpeculationMode : uint8_t {
   kAuto,    ///< The same, and the draft model when there is one.
 };
 
+inline constexpr int kMaxDraft = 64;
+
 struct SpeculationOptions {
   SpeculationMode mode = SpeculationMode::kOff;
-  int max_draft = 32;             ///< Most guesses per sequence and step, 1 .. 64. How many pay is measured.
+  int max_draft = 32;             ///< Most guesses per sequence and step, 1 .. kMaxDraft. How many pay is measured.
   bool is_eager = false;          ///< Guess as much as max_draft allows even where it costs time: for tests.
   Runner* draft_model = nullptr;  ///< A small model with the same vocabulary; not owned, used by this engine alone.
 };

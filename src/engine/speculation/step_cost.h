@@ -26,6 +26,8 @@ class StepCost {
   int n_plain(int n_sequences) const;
 
  private:
+  static double expected_ratio(int n_sequences, int n_drafted);
+
   struct Ratio {
     int n_seen = 0;
     double log_ratio = 0;
