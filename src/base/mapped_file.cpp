@@ -7,12 +7,15 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 
 #include "base/error.h"
 
 namespace mobilellm {
 namespace {
+
+constexpr int64_t kInMemory = INT64_MIN;  // Instead of a time.
 
 int64_t modified_ns(const struct stat& info) {
 #if defined(__APPLE__)
@@ -72,11 +75,40 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   return file;
 }
 
+std::shared_ptr<const MappedFile> MappedFile::create_in_memory(
+    size_t n_bytes, const std::function<void(std::span<std::byte> bytes)>& fill) {
+  std::shared_ptr<MappedFile> file(new MappedFile());
+  file->path_ = "memory";
+  file->modified_ns_ = kInMemory;
+  file->n_bytes_ = n_bytes;
+  if (n_bytes == 0) return file;
+#if defined(__linux__)
+  const int fd = ::memfd_create("mobilellm", MFD_CLOEXEC);
+  if (fd < 0 || ::ftruncate(fd, static_cast<off_t>(n_bytes)) != 0) {
+    if (fd >= 0) ::close(fd);
+    fail(ErrorCode::kResourceLimit, "[memory] the system refused {} MiB", n_bytes >> 20);
+  }
+  void* address = ::mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  ::close(fd);
+  if (address == MAP_FAILED) fail(ErrorCode::kResourceLimit, "[memory] the system refused {} MiB", n_bytes >> 20);
+  file->data_ = static_cast<const std::byte*>(address);
+  file->is_mapped_ = true;
+  fill({static_cast<std::byte*>(address), n_bytes});
+  ::mprotect(address, n_bytes, PROT_READ);
+#else
+  file->buffer_ = std::make_unique<std::byte[]>(n_bytes);
+  file->data_ = file->buffer_.get();
+  fill({file->buffer_.get(), n_bytes});
+#endif
+  return file;
+}
+
 MappedFile::~MappedFile() {
   if (is_mapped_) ::munmap(const_cast<std::byte*>(data_), n_bytes_);
 }
 
 void MappedFile::check_unchanged() const {
+  if (modified_ns_ == kInMemory) return;
   struct stat info{};
   if (::stat(path_.c_str(), &info) != 0 || static_cast<size_t>(info.st_size) != n_bytes_ ||
       modified_ns(info) != modified_ns_) {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -16,6 +17,10 @@ class MappedFile {
  public:
   /// Throws kNotFound or kIo. Directories, FIFOs and devices are refused.
   static std::shared_ptr<const MappedFile> open(const std::string& path);
+  /// A file without a name that exists in memory only: `fill` writes its bytes (zeros at first), then it is read like
+  /// any other, so that release() lowers the resident set and loses nothing. Throws kResourceLimit.
+  static std::shared_ptr<const MappedFile> create_in_memory(
+      size_t n_bytes, const std::function<void(std::span<std::byte> bytes)>& fill);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
@@ -23,7 +28,7 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, n_bytes_}; }
   const std::string& path() const { return path_; }
 
-  /// Throws kIo when the file's size or modification time differ from those at open().
+  /// Throws kIo when the file's size or modification time differ from those at open(); not for files in memory.
   void check_unchanged() const;
   /// Tells the system that a range will not be read again soon, so that its pages leave the resident set.
   void release(std::span<const std::byte> range) const noexcept;

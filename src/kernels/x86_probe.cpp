@@ -29,10 +29,9 @@ CpuidRegisters cpuid_7(unsigned part) {
 }
 bool has_bit(unsigned word, int bit) { return (word >> bit & 1U) != 0; }
 
-bool has_avx_vnni() { return is_isa_supported(Isa::kAvx2) && has_bit(cpuid_7(1).eax, 4); }
+bool has_avx_vnni() { return is_isa_supported(Isa::kAvx2Vnni); }
 bool has_avx2() { return is_isa_supported(Isa::kAvx2); }
 bool has_avx512() { return is_isa_supported(Isa::kAvx512); }
-bool has_avx512_vnni() { return has_avx512() && has_bit(cpuid_7(0).ecx, 11); }
 bool has_avx512_bf16() { return has_avx512() && has_bit(cpuid_7(1).eax, 5); }
 
 // The asm statements make the compiler forget a sum's value, so that no turn can be left out.
@@ -180,10 +179,10 @@ constexpr int64_t kTileTurn = int64_t{4} * 16 * 16 * 2;  // Tiles, rows, columns
 constexpr ComputeProbe kProbes[] = {
     {"f32", "vfmadd231ps ymm", Isa::kAvx2, has_avx2, int64_t{kChains} / 2 * 8 * 2, f32_avx2},
     {"int8", "vpmaddubsw ymm", Isa::kAvx2, has_avx2, int64_t{kChains} / 2 * 32 * 2, int8_avx2},
-    {"int8", "vpdpbusd ymm", Isa::kAvx2, has_avx_vnni, int64_t{kChains} / 2 * 32 * 2, int8_avx_vnni},
+    {"int8", "vpdpbusd ymm", Isa::kAvx2Vnni, has_avx_vnni, int64_t{kChains} / 2 * 32 * 2, int8_avx_vnni},
     {"f32", "vfmadd231ps zmm", Isa::kAvx512, has_avx512, int64_t{kChains} * 16 * 2, f32_avx512},
     {"bf16", "vdpbf16ps zmm", Isa::kAvx512, has_avx512_bf16, int64_t{kChains} * 32 * 2, bf16_avx512},
-    {"int8", "vpdpbusd zmm", Isa::kAvx512, has_avx512_vnni, int64_t{kChains} * 64 * 2, int8_avx512},
+    {"int8", "vpdpbusd zmm", Isa::kAvx512, has_avx512, int64_t{kChains} * 64 * 2, int8_avx512},
     {"bf16", "tdpbf16ps", Isa::kAvx512, has_amx_bf16, kTileTurn * 32, bf16_amx},
     {"int8", "tdpbssd", Isa::kAvx512, has_amx_int8, kTileTurn * 64, int8_amx},
 };

@@ -12,7 +12,7 @@
 #include <thread>
 
 #include "base/error.h"
-#include "base/page_memory.h"
+#include "base/huge_memory.h"
 #include "measure/process_usage.h"
 
 namespace mobilellm {
@@ -56,8 +56,8 @@ bool try_huge_pages() {
   const char* const status = "/proc/self/smaps_rollup";
   const int64_t before = kib_field(status, "AnonHugePages");
   try {
-    const PageMemory memory(kBytes);
-    std::memset(memory.bytes().data(), 1, memory.bytes().size());
+    const HugeMemory memory(kBytes, "a trial");
+    std::memset(memory.data(), 1, memory.size());
     return kib_field(status, "AnonHugePages") >= before + static_cast<int64_t>(kBytes / 2);
   } catch (const Error&) {
     return false;

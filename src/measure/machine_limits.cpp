@@ -13,7 +13,7 @@
 #endif
 
 #include "base/error.h"
-#include "base/page_memory.h"
+#include "base/huge_memory.h"
 #include "kernels/probe.h"
 
 namespace mobilellm {
@@ -94,8 +94,8 @@ double measure_read_bandwidth(std::span<const std::byte> memory, int n_threads, 
 
 double measure_read_bandwidth(size_t n_bytes, int n_threads, double seconds) {
   try {
-    const PageMemory memory(std::max(n_bytes, kPiece) / kPiece * kPiece);
-    const std::span<std::byte> bytes = memory.bytes();
+    const HugeMemory memory(std::max(n_bytes, kPiece) / kPiece * kPiece, "measuring");
+    const std::span<std::byte> bytes(memory.data(), memory.size());
     run_together(n_threads, [&](int thread) {  // Pages that were never written are all the same zero page.
       const size_t part = bytes.size() / kPiece / static_cast<size_t>(n_threads) * kPiece;
       const size_t begin = part * static_cast<size_t>(thread);

@@ -72,6 +72,7 @@ Json row_json(const BenchSubject& subject, const BenchRow& row) {
       .set("gops", rounded(row.operations_per_second() * 1e-9))
       .set("share_of_peak", share(row.operations_per_second(), limits.peak.operations))
       .set("weight_bytes", subject.cost.weight_bytes)
+      .set("exact", subject.is_exact)
       .set("kv", subject.kv)
       .set("kv_bytes_per_token", static_cast<int64_t>(subject.kv_bytes_per_token))
       .set("kv_bytes_per_pass", static_cast<int64_t>(row.cost.kv_bytes / passes))
@@ -112,9 +113,9 @@ std::string rows_text(const BenchSubject& subject, const std::vector<BenchRow>& 
   std::string out = fmt::format("{}: {:.1f} M parameters\n",
                                 subject.shape.empty() ? subject.model : subject.shape + ", random weights",
                                 static_cast<double>(subject.n_params) * 1e-6);
-  out += fmt::format("{}{}; {:.1f} MB of weights a token\n", subject.format,
+  out += fmt::format("{}{}{}; {:.1f} MB of weights a token\n", subject.format,
                      subject.head_format == subject.format ? "" : ", head " + subject.head_format,
-                     static_cast<double>(subject.cost.weight_bytes) * 1e-6);
+                     subject.is_exact ? ", exact" : "", static_cast<double>(subject.cost.weight_bytes) * 1e-6);
   out += fmt::format("{}, {} thread{}, {}\n", subject.cpu, subject.n_threads, subject.n_threads == 1 ? "" : "s",
                      subject.isa);
   if (subject.limits) {

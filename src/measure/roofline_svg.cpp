@@ -12,7 +12,7 @@ namespace {
 constexpr double kWidth = 960, kHeight = 640;
 constexpr double kLeft = 84, kRight = 36, kTop = 84, kBottom = 64;
 constexpr double kLabelHeight = 17;
-constexpr double kLetterWidth = 7.1;  // At 13 pixels, on average.
+constexpr double kLetterWidth = 7.6;  // At 13 pixels, of a wide font.
 
 constexpr const char* kInk = "#1b1f24";
 constexpr const char* kGrey = "#6b7280";
@@ -76,6 +76,7 @@ struct Label {
   bool is_left = false;  // Text stands left of the point.
 
   double text_left() const { return is_left ? x - 10 - width : x + 10; }
+  double anchor() const { return is_left ? x - 10 : x + 10; }
 };
 
 class Picture {
@@ -177,7 +178,10 @@ class Picture {
         x_.at(x_begin), y_.at(x_begin * limits_.bandwidth), x_.at(ridge), y_.at(limits_.peak.operations), right,
         y_.at(limits_.peak.operations), right, y_.begin, x_.at(x_begin), y_.begin);
     for (const ComputePeak& peak : limits_.peaks) {
-      if (peak.operations <= y_begin * 2) continue;
+      const bool is_best_of_kind = std::none_of(limits_.peaks.begin(), limits_.peaks.end(), [&](const ComputePeak& p) {
+        return p.kind == peak.kind && p.operations > peak.operations;
+      });
+      if (!is_best_of_kind || peak.operations <= y_begin * 2) continue;
       const bool is_top = peak.instruction == limits_.peak.instruction;
       line(x_.at(std::max(x_begin, peak.operations / limits_.bandwidth)), y_.at(peak.operations), right,
            y_.at(peak.operations), kPeakColor, is_top ? 2.5 : 1, is_top ? "" : "stroke-dasharray=\"5 4\"");
@@ -233,8 +237,11 @@ class Picture {
           "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"5\" fill=\"{}\" stroke=\"#ffffff\" stroke-width=\"1.5\"/>\n",
           label.x, label.y, label.color);
       // A white rim keeps the text readable on lines.
-      text(label.text_left(), label.text_y + 4.5, label.text, label.color,
-           "stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\" xml:space=\"preserve\"");
+      text(label.anchor(), label.text_y + 4.5, label.text, label.color,
+           fmt::format("text-anchor=\"{}\" stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\" "
+                       "xml:space=\"preserve\"",
+                       label.is_left ? "end" : "start")
+               .c_str());
     }
   }
 

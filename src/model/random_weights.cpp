@@ -1,4 +1,4 @@
-// One allocation for all tensors, filled in parallel in pieces, and bound like the tensors of a file.
+// One file in memory for all tensors, filled in parallel in pieces, and bound like the tensors of a file.
 #include "model/random_weights.h"
 
 #include <algorithm>
@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/page_memory.h"
+#include "base/mapped_file.h"
 #include "model/binding.h"
 #include "model/tensor_table.h"
 
@@ -39,11 +39,15 @@ class RandomSource final : public WeightSource {
         add_vector(entry, description);
       }
     }
-    memory_ = PageMemory(n_bytes_);
+    // In a file, so that a backend may release what it has repacked, as it does with real models.
+    file_ = MappedFile::create_in_memory(n_bytes_, [&](std::span<std::byte> all) {
+      pool.run(static_cast<int64_t>(pieces_.size()), [&](int64_t i, int) { fill(static_cast<size_t>(i), all); });
+    });
+    file_->release(file_->bytes());
     for (size_t i = 0; i < tensors_.size(); ++i) {
-      tensors_[i].data = memory_.bytes().subspan(offsets_[i], tensors_[i].data.size());
+      tensors_[i].data = file_->bytes().subspan(offsets_[i], tensors_[i].data.size());
+      tensors_[i].file = file_.get();
     }
-    pool.run(static_cast<int64_t>(pieces_.size()), [this](int64_t i, int) { fill(static_cast<size_t>(i)); });
     build_index();
   }
 
@@ -115,9 +119,8 @@ class RandomSource final : public WeightSource {
     return *found->second;
   }
 
-  void fill(size_t index) {
+  void fill(size_t index, std::span<std::byte> all) const {
     const Piece& piece = pieces_[index];
-    const std::span<std::byte> all = memory_.bytes();
     const std::span<std::byte> data = all.subspan(piece.data_at, piece.data_bytes);
     if (piece.values == nullptr) {
       for (size_t i = 0; i < data.size(); i += sizeof(float)) {
@@ -138,7 +141,7 @@ class RandomSource final : public WeightSource {
   std::vector<size_t> offsets_;
   std::vector<Piece> pieces_;
   size_t n_bytes_ = 0;
-  PageMemory memory_;
+  std::shared_ptr<const MappedFile> file_;
 };
 
 // Settings of every module that has scales.

@@ -92,6 +92,18 @@ TEST(Bench, MeasuresAModelFromItsFiles) {
   }
 }
 
+TEST(Bench, ExactUsesF32ThroughoutAndItsPeak) {
+  const ProgramResult result =
+      run_program({"bench", "--shape", "tiny", "--exact", "-r", "1", "-p", "0", "-n", "2", "--json"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const Json rows = Json::parse(result.out, "output");
+  const Json& row = rows.as_array().at(0);
+  EXPECT_TRUE(row.find("exact")->as_bool());
+  EXPECT_EQ(row.find("kv")->as_string(), "f32");
+  EXPECT_EQ(row.find("kv_bytes_per_token")->as_int(), 1024);
+  EXPECT_EQ(row.find("peak_kind")->as_string(), "f32");
+}
+
 TEST(Bench, WritesAPicture) {
   const ScratchDir folder;
   const ProgramResult result =

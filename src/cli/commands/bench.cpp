@@ -44,6 +44,7 @@ struct BenchFlags {
   int64_t repeat = 5;
   int64_t threads = 0;
   int64_t seed = 0;
+  bool exact = false;
   bool no_limits = false;
   bool json = false;
   bool jsonl = false;
@@ -59,6 +60,7 @@ void declare(Args& args, BenchFlags& flags) {
   args.text("--head-format", "F", flags.head_format, "the same of the embedding table and head (default: as --format)");
   args.integer("--seed", "N", flags.seed, 0, std::numeric_limits<int64_t>::max(), "of the random weights and tokens");
   declare_kv(args, flags.kv);
+  args.flag("--exact", flags.exact, "multiply quantized weights with f32 activations, as the reference does");
   args.section("tests");
   args.text("--prompt-tokens,-p", "LIST", flags.prompt_tokens, "prefill lengths, such as 512,4096; 0 = none");
   args.text("--gen-tokens,-n", "LIST", flags.gen_tokens, "decode lengths, such as 64; 0 = none");
@@ -313,7 +315,8 @@ int run_bench(int argc, const char* const* argv) {
   subject.format = main_format(model.weights);
   subject.head_format =
       format_name(model.weights.lm_head.rows > 0 ? model.weights.lm_head : model.weights.embed_tokens);
-  subject.kv = flags.kv.empty() ? "f16" : flags.kv;
+  subject.kv = !flags.kv.empty() ? flags.kv : flags.exact ? "f32" : "f16";
+  subject.is_exact = flags.exact;
   subject.isa = isa_name(select_isa());
   subject.cpu = cpu_name();
   subject.version = MOBILELLM_VERSION;
@@ -322,6 +325,7 @@ int run_bench(int argc, const char* const* argv) {
   RunnerOptions options;
   options.n_threads = subject.n_threads;
   options.kv_dtype = kv_dtype;
+  options.is_exact = flags.exact;
   const std::unique_ptr<Runner> runner = create_runner("cpu", model.spec, std::move(model.weights), options);
   subject.load_s = seconds(load_start);
   run_first_prompt(*runner);
