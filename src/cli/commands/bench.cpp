@@ -195,6 +195,8 @@ class LimitsMeter {
     peak_before_ = peak_memory_bytes();
     constexpr double kSeconds = 0.1;
     limits_.peaks = measure_compute_peaks(select_isa(), n_threads_, kSeconds);
+    // With f32 activations nothing else than f32 can be used.
+    if (subject.is_exact) std::erase_if(limits_.peaks, [](const ComputePeak& peak) { return peak.kind != "f32"; });
     limits_.peak =
         *std::max_element(limits_.peaks.begin(), limits_.peaks.end(),
                           [](const ComputePeak& a, const ComputePeak& b) { return a.operations < b.operations; });
