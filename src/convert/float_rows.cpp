@@ -80,7 +80,7 @@ void append_floats(std::span<const float> values, DType dtype, const std::string
 
 void check_finite(std::span<const std::byte> data, DType dtype, const std::string& name) {
   const size_t n = data.size() / dtype_info(dtype).block_bytes;
-  size_t index = n;
+  size_t index;
   switch (dtype) {
     case DType::kF32:
       index = find_not_finite<uint32_t>(data, 0x7F800000);

@@ -246,19 +246,19 @@ class Planner {
   }
 
   void plan_matrix(const TensorEntry& source, const TensorEntry& target, const TensorMatch& match) {
-    MatrixJob job{stored_matrix(match), match, row_order(source)};
+    const MatrixJob job{stored_matrix(match), match, row_order(source)};
     const Treatment treatment = choose(job.matrix, match.weight->name);
     const std::string& name = target.names.front();
     if (source.role == TensorRole::kEmbedTokens) plan_.main_dtype = float_type(job.matrix);
     switch (treatment) {
       case Treatment::kFloat:
-        return plan_float(std::move(job), name, target.shape);
+        return plan_float(job, name, target.shape);
       case Treatment::kCopy:
-        return plan_copy(std::move(job), name);
+        return plan_copy(job, name);
       case Treatment::kBlocks:
-        return plan_blocks(std::move(job), name, target.shape);
+        return plan_blocks(job, name, target.shape);
       case Treatment::kPacked:
-        return plan_packed(std::move(job), name, target.shape);
+        return plan_packed(job, name, target.shape);
     }
   }
 
@@ -270,7 +270,7 @@ class Planner {
     };
   }
 
-  void plan_float(MatrixJob job, const std::string& name, const std::vector<int64_t>& shape) {
+  void plan_float(const MatrixJob& job, const std::string& name, const std::vector<int64_t>& shape) {
     const DType dtype = float_type(job.matrix);
     const bool is_copy = job.matrix.bits == 0 && job.matrix.dtype == dtype;
     add(name, dtype, shape, released(job, [job, dtype, is_copy](const ByteSink& sink) {
@@ -284,7 +284,7 @@ class Planner {
     return weight_name.substr(0, weight_name.size() - kSuffix.size());
   }
 
-  void plan_copy(MatrixJob job, const std::string& name) {
+  void plan_copy(const MatrixJob& job, const std::string& name) {
     if (job.match.quantization) packings_.emplace_back(module_path(name), *job.match.quantization);
     for (const auto& [tensor, suffix] :
          {std::pair(job.match.weight, ".weight"), {job.match.scales, ".scales"}, {job.match.biases, ".biases"}}) {
@@ -307,12 +307,12 @@ class Planner {
     });
   }
 
-  void plan_blocks(MatrixJob job, const std::string& name, const std::vector<int64_t>& shape) {
+  void plan_blocks(const MatrixJob& job, const std::string& name, const std::vector<int64_t>& shape) {
     const DType dtype = nearest_block_type(job.matrix);
     if (job.matrix.cols % dtype_info(dtype).block_values != 0) {
       plan_.notes.push_back(fmt::format("{} has rows of {} values, no multiple of {}; it becomes float", name,
                                         job.matrix.cols, dtype_info(dtype).block_values));
-      return plan_float(std::move(job), name, shape);
+      return plan_float(job, name, shape);
     }
     add(name, dtype, shape, released(job, [job, dtype, changed = plan_.changed](const ByteSink& sink) {
           std::vector<std::byte> blocks;
@@ -347,8 +347,8 @@ class Planner {
         }));
   }
 
-  void plan_packed(MatrixJob job, const std::string& name, const std::vector<int64_t>& shape) {
-    const QuantizationParams params = *exact_packing(job.matrix.dtype);
+  void plan_packed(const MatrixJob& job, const std::string& name, const std::vector<int64_t>& shape) {
+    const QuantizationParams params = exact_packing(job.matrix.dtype).value();
     const std::string path = module_path(name);
     packings_.emplace_back(path, params);
     const bool is_affine = params.mode == QuantMode::kAffine;

@@ -101,8 +101,8 @@ GgufVocab make_nearest_gguf_vocab(const Tokenizer& tokenizer, size_t n_tokens) {
   vocab.add_bos = first.has_value();
   vocab.add_eos = last.has_value();
   vocab.pre = "default";
-  if (first) vocab.bos_id = *first;
-  if (!first && tokenizer.bos_id()) vocab.bos_id = *tokenizer.bos_id();
+  const std::optional<TokenId> bos = first ? first : tokenizer.bos_id();
+  if (bos) vocab.bos_id = *bos;
   if (last) vocab.eos_id = *last;
   if (parts.bpe.options().unknown_id >= 0) vocab.unk_id = parts.bpe.options().unknown_id;
   if (parts.is_byte_level()) {

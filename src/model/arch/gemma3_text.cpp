@@ -204,6 +204,7 @@ void to_gguf(const ModelSpec& spec, GgufMetadata& metadata) {
   const int64_t pattern = find_pattern(spec);
   if (pattern == 0) {
     std::vector<bool> slides;
+    slides.reserve(spec.layers.size());
     for (const LayerSpec& layer : spec.layers) slides.push_back(is_sliding(layer));
     metadata.set("gemma3.attention.sliding_window_pattern", std::move(slides));
   } else if (pattern != kDefaultPattern) {
