@@ -466,6 +466,29 @@ TEST(Convert, RefusesWhatGgufCannotSay) {
   convert(scratch / "source", scratch / "out", ModelFormat::kMlx);
 }
 
+TEST(Convert, RefusesATokenizerThatIsLargerThanTheModel) {
+  const ScratchFolder scratch;
+  std::filesystem::copy(kGolden + "models/llama_tied", scratch / "source");
+  std::filesystem::copy_file(kGolden + "e2e/r1_chat/tokenizer.json", scratch / "source/tokenizer.json");
+  expect_error(ErrorCode::kUnsupported, {"ids up to 1023", "0 to 287"},
+               [&] { convert(scratch / "source", scratch / "out.gguf", ModelFormat::kGguf); });
+}
+
+TEST(Convert, CarriesNoCode) {
+  const ScratchFolder scratch;
+  std::filesystem::copy(kGolden + "models/llama_tied", scratch / "source");
+  Json config = Json::parse_file(scratch / "source/config.json");
+  config.set("auto_map", Json::object().set("AutoModel", "someone/model--evil.Model"));
+  std::filesystem::remove(scratch / "source/config.json");
+  write_file(scratch / "source/config.json", config.dump());
+  scratch.write("source/evil.py", "print('run')");
+  convert(scratch / "source", scratch / "a.gguf", ModelFormat::kGguf);
+  convert(scratch / "a.gguf", scratch / "out", ModelFormat::kHuggingFace);
+  EXPECT_EQ(open_checkpoint(scratch / "out").config.find("auto_map"), nullptr);
+  convert(scratch / "source", scratch / "copy", ModelFormat::kMlx);
+  EXPECT_FALSE(file_exists(scratch / "copy/evil.py"));
+}
+
 TEST(Convert, DistrustsACarriedConfigThatDiffers) {
   const ScratchFolder scratch;
   convert(kGolden + "models/llama_tied", scratch / "a.gguf", ModelFormat::kGguf);

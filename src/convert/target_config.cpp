@@ -171,7 +171,10 @@ Json carried_config(const GgufFile& file) {
   const GgufValue* value = file.find_key(kGgufConfigKey);
   if (value == nullptr || value->type != GgufType::kString) return nullptr;
   Json config = Json::parse(value->text, file.path() + ": " + kGgufConfigKey);
-  return config.is_object() ? std::move(config) : Json();
+  if (!config.is_object()) return nullptr;
+  // Names code that some programs would fetch and run; a file of weights has no business with it.
+  erase_keys(config, [](std::string_view key) { return key == "auto_map" || key == "custom_pipelines"; });
+  return config;
 }
 
 std::optional<DType> declared_dtype(const Json& config) {

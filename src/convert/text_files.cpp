@@ -158,6 +158,10 @@ void write_gguf_text(const CheckpointDir& source, const ModelSpec& spec, GgufMet
     notes.push_back("the source has no tokenizer, so the file has none; most programs refuse such a file");
   } else {
     const Tokenizer& tokenizer = *text.tokenizer;
+    if (tokenizer.vocab_size() > static_cast<size_t>(spec.vocab_size)) {
+      fail(ErrorCode::kUnsupported, "[convert] {}: the tokenizer has ids up to {}, the model takes 0 to {}",
+           source.path, tokenizer.vocab_size() - 1, spec.vocab_size - 1);
+    }
     std::optional<GgufVocab> exact = make_gguf_vocab(tokenizer, static_cast<size_t>(spec.vocab_size));
     GgufVocab vocab =
         exact ? std::move(*exact) : make_nearest_gguf_vocab(tokenizer, static_cast<size_t>(spec.vocab_size));
