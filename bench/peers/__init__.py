@@ -1,0 +1,1 @@
+"""The engines that bench/compare measures beside mobilellm, and what it measures."""
