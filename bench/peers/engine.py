@@ -30,7 +30,7 @@ class Engine:
         return path
 
     def command(self, test, model) -> Command:
-        """The process that answers a test; None when the engine has no such ability."""
+        """The process that answers a test; None when the engine cannot."""
         raise NotImplementedError
 
     def values(self, test, output: str) -> List[float]:

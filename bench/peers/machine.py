@@ -46,7 +46,7 @@ def facts(root: Path):
         "memory_gb": memory_gb(),
         "system": f"{platform.system()} {platform.release()}",
         "compiler": first_line(["c++", "--version"]),
-        "commit": first_line(["git", "describe", "--always", "--dirty", "--abbrev=10"], root),
+        "commit": first_line(["git", "rev-parse", "--short=10", "HEAD"], root),
     }
 
 

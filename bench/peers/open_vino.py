@@ -28,8 +28,6 @@ class OpenVinoGenAi(Engine):
         return self.packages()[-1].name.removesuffix(".dist-info") if self.packages() else ""
 
     def command(self, test, model):
-        if test.kind == "start" and test.repeat != 1:
-            return None
         argv = [self.python(), DRIVER, model, "--kind", test.kind, "--tokens", test.tokens, "--depth", test.depth,
                 "--batch", test.batch, "--shared", test.shared, "--repeat", test.repeat]
         if test.threads is not None:

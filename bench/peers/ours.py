@@ -35,7 +35,8 @@ class Ours(Engine):
             prompt = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
             return Command([self.program, "generate", "--model-path", model, "--prompt", prompt,
                             "--disable-chat-template", "--temperature", 0, "--max-tokens", 1, *threads], env)
-        argv = [self.program, "bench", *self.weights(test, model), "--no-limits", "--json", "--repeat", test.repeat, *threads]
+        argv = [self.program, "bench", *self.weights(test, model), "--no-limits", "--json",
+                "--repeat", test.repeat, *threads]
         if test.kind == "prefill":
             argv += ["-p", test.tokens, "-n", 0, "--depth", test.depth]
         else:

@@ -101,5 +101,5 @@ def document(facts, versions, results, engines, repeat):
                      f"{limits.get('bandwidth_large_gb_per_s')} GB/s at 1 GB; {limits.get('peak_gops')} Gop/s "
                      f"({limits.get('peak_kind')})")
     lines += [f"- medians of {repeat} runs that took turns; tok/s unless the test names a unit; ratio: how many times "
-              "better than the best peer (bold); others: most cores that other programs held during one of the runs", ""]
+              "better than the best peer (bold); others: most cores that other programs held during a run", ""]
     return "\n".join(lines + table(results, engines)) + "\n"

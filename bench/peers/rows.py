@@ -1,5 +1,5 @@
 """The rows of the comparison: what is measured, on which models, and the ratio to reach."""
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Optional, Tuple
 
 SHAPES = ("950m", "360m", "140m", "smollm2")  # smollm2 is the real SmolLM2-135M, the others have random weights
@@ -41,7 +41,6 @@ class Row:
     target: str = ""
     one_process: bool = False  # repetitions inside one process, because it takes minutes to come to the measurement
     quick: bool = False  # part of --quick
-    peers: Tuple[str, ...] = field(default=())  # names of engines; empty: all
 
 
 # Short tests repeat inside a process, and their median is its value: the first repetition still warms caches.
