@@ -33,10 +33,15 @@ class Runner {
   virtual ~Runner() = default;
   virtual const ModelSpec& spec() const = 0;
   virtual int page_tokens() const = 0;
+  /// Bytes that every token of a context takes, in layers that see all of it.
   virtual size_t kv_bytes_per_token() const = 0;
+  /// Bytes that a token takes besides while it is in the window of layers that have one.
+  virtual size_t window_bytes_per_token() const { return 0; }
   /// Makes page ids 0 .. n_pages - 1 usable; never shrinks. Throws kResourceLimit when memory is refused.
   virtual void reserve_pages(int n_pages) = 0;
   virtual void copy_page(int from, int to) = 0;
+  /// Layers with a window will not read this page again before it is written anew: their memory may be used otherwise.
+  virtual void forget_window(int page) { (void)page; }
   /// Writes f32 logits [sum of n_logits, vocab_size] in batch order.
   /// Throws kInvalidArgument for token ids outside the vocabulary.
   virtual void forward(std::span<const SequenceSlice> batch, float* logits) = 0;

@@ -223,8 +223,8 @@ void Attention::run_tile(const Task& task, RowRange tile, int kv_head, float* sc
       }
       if (n == 0) continue;
       cache_.attend({queries, n, rows_[tile.begin].slice->pages.data() + span * kSpanPages,
-                     cache_.head(task.layer, kv_head), cache_.page_bytes(), plan.head_dim, layout, scratch, nullptr,
-                     nullptr, 0, true});
+                     cache_.head(task.layer, kv_head), cache_.page_bytes(task.layer), plan.head_dim, layout, scratch,
+                     nullptr, nullptr, 0, true});
     }
     for (size_t i = begin; i < end; ++i) {
       kernels_.merge_spans({parts + (i - begin) * part_size, 0, 1, plan.head_dim, task.out + offset_of(i)});
@@ -250,8 +250,8 @@ void Attention::run_job(const Task& task, size_t job_task, size_t job_task_end, 
   int n = 0;
   const auto flush = [&] {
     if (n == 0) return;
-    cache_.attend({queries, n, job.pages, cache_.head(task.layer, kv_head), cache_.page_bytes(), plan.head_dim, layout,
-                   scratch,
+    cache_.attend({queries, n, job.pages, cache_.head(task.layer, kv_head), cache_.page_bytes(task.layer),
+                   plan.head_dim, layout, scratch,
                    next == nullptr ? nullptr : cache_.head(task.layer, static_cast<int>(next_task % n_kv_heads)),
                    next == nullptr ? nullptr : next->pages, next == nullptr ? 0 : next->n_pages, false});
     n = 0;

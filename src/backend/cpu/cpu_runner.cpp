@@ -88,9 +88,11 @@ class CpuRunner final : public Runner {
 
   const ModelSpec& spec() const override { return spec_; }
   int page_tokens() const override { return kPageTokens; }
-  size_t kv_bytes_per_token() const override { return static_cast<size_t>(cache_.page_bytes()) / kPageTokens; }
+  size_t kv_bytes_per_token() const override { return cache_.full_bytes_per_token(); }
+  size_t window_bytes_per_token() const override { return cache_.window_bytes_per_token(); }
   void reserve_pages(int n_pages) override { cache_.reserve_pages(n_pages); }
   void copy_page(int from, int to) override { cache_.copy_page(from, to); }
+  void forget_window(int page) override { cache_.forget_window(page); }
   void set_hidden_observer(HiddenObserver observer) override { observer_ = std::move(observer); }
 
   void forward(std::span<const SequenceSlice> batch, float* logits) override {

@@ -1,7 +1,5 @@
-// Paged storage on anonymous mappings.
+// Where a page's blocks lie, and which kernels read and write them.
 #include "backend/cpu/kv_cache.h"
-
-#include <sys/mman.h>
 
 #include <cstring>
 
@@ -38,59 +36,54 @@ KvCache::KvCache(const ModelSpec& spec, KvDtype dtype, const KernelTable& kernel
   attend_ = kernels.*format.attend;
   store_ = kernels.*format.store;
   for (const LayerSpec& layer : spec.layers) {
+    const bool has_window = layer.window.kind != AttentionWindow::Kind::kFull;
+    Part& part = parts_[has_window ? 1 : 0];
     Layer l{};
-    l.offset = page_bytes_;
+    l.part = has_window ? 1 : 0;
+    l.offset = part.page_bytes;
     l.n_kv_heads = layer.n_kv_heads;
     l.head_dim = layer.head_dim;
     l.layout = kv_layout(layer.head_dim, format.bytes_per_number);
-    page_bytes_ += l.layout.bytes * l.n_kv_heads;
+    part.page_bytes += l.layout.bytes * l.n_kv_heads;
     layers_.push_back(l);
+    // Small windows give their memory back in small pieces, and read little.
+    constexpr int64_t kLargeWindow = 4096;
+    if (has_window && layer.window.size < kLargeWindow) part.wants_huge_pages = false;
   }
-}
-
-KvCache::~KvCache() {
-  if (memory_ != nullptr) ::munmap(memory_, static_cast<size_t>(n_pages_ * page_bytes_));
+  // So that a page's window part fills system pages.
+  constexpr int64_t kSystemPage = 4096;
+  parts_[1].page_bytes = (parts_[1].page_bytes + kSystemPage - 1) / kSystemPage * kSystemPage;
 }
 
 void KvCache::reserve_pages(int n_pages) {
   if (n_pages <= n_pages_) return;
-  const auto page_bytes = static_cast<size_t>(page_bytes_);
-  const size_t old_bytes = static_cast<size_t>(n_pages_) * page_bytes;
-  const size_t new_bytes = checked_mul(static_cast<size_t>(n_pages), page_bytes, "KV cache");
-#if defined(__linux__)
-  constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-  void* address = memory_ == nullptr ? ::mmap(nullptr, new_bytes, PROT_READ | PROT_WRITE, kFlags, -1, 0)
-                                     : ::mremap(memory_, old_bytes, new_bytes, MREMAP_MAYMOVE);
-#else
-  void* address = ::mmap(nullptr, new_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
-  if (address != MAP_FAILED && memory_ != nullptr) {
-    std::memcpy(address, memory_, old_bytes);
-    ::munmap(memory_, old_bytes);
+  for (Part& part : parts_) {
+    const size_t n_bytes = checked_mul(static_cast<size_t>(n_pages), static_cast<size_t>(part.page_bytes), "KV cache");
+    // The first may have grown before the second one was refused.
+    if (n_bytes > part.memory.n_bytes()) part.memory.grow(n_bytes, part.wants_huge_pages);
   }
-#endif
-  if (address == MAP_FAILED) {
-    fail(ErrorCode::kResourceLimit,
-         "[kv cache] the system refused {} MiB for {} positions; use a smaller context (--ctx)", new_bytes >> 20,
-         int64_t{n_pages} * kPageTokens);
-  }
-#if defined(__linux__)
-  // Long contexts read hundreds of megabytes a token; short ones should not take more memory than they need.
-  constexpr size_t kHugeFrom = size_t{64} << 20;
-  if (new_bytes >= kHugeFrom) ::madvise(address, new_bytes, MADV_HUGEPAGE);
-#endif
-  memory_ = static_cast<std::byte*>(address);
   n_pages_ = n_pages;
 }
 
 void KvCache::copy_page(int from, int to) {
-  std::memcpy(memory_ + to * page_bytes_, memory_ + from * page_bytes_, static_cast<size_t>(page_bytes_));
+  for (const Part& part : parts_) {
+    if (part.page_bytes == 0) continue;
+    std::memcpy(part.memory.data() + to * part.page_bytes, part.memory.data() + from * part.page_bytes,
+                static_cast<size_t>(part.page_bytes));
+  }
+}
+
+void KvCache::forget_window(int page) {
+  const Part& part = parts_[1];
+  if (part.page_bytes == 0) return;
+  parts_[1].memory.forget(static_cast<size_t>(page * part.page_bytes), static_cast<size_t>(part.page_bytes));
 }
 
 void KvCache::store(int layer, int page, int slot, const float* key, const float* value) {
   const Layer& l = layers_[static_cast<size_t>(layer)];
   for (int i = 0; i < l.n_kv_heads; ++i) {
     const ptrdiff_t offset = static_cast<ptrdiff_t>(i) * l.head_dim;
-    store_({key + offset, value + offset, l.head_dim, slot, head(layer, i) + page * page_bytes_, l.layout});
+    store_({key + offset, value + offset, l.head_dim, slot, head(layer, i) + page * page_bytes(layer), l.layout});
   }
 }
 
