@@ -33,9 +33,9 @@ class Runner {
   virtual ~Runner() = default;
   virtual const ModelSpec& spec() const = 0;
   virtual int page_tokens() const = 0;
-  /// Bytes that every token of a context takes, in layers that see all of it.
+  /// Bytes of a token's keys and values in all layers.
   virtual size_t kv_bytes_per_token() const = 0;
-  /// Bytes that a token takes besides while it is in the window of layers that have one.
+  /// How many of them are given back when the windows of layers that have one have passed.
   virtual size_t window_bytes_per_token() const { return 0; }
   /// Makes page ids 0 .. n_pages - 1 usable; never shrinks. Throws kResourceLimit when memory is refused.
   virtual void reserve_pages(int n_pages) = 0;

@@ -8,8 +8,8 @@
 
 namespace mobilellm {
 
-BlockManager::BlockManager(int max_pages, std::function<void(int)> reserve)
-    : max_pages_(max_pages), reserve_(std::move(reserve)) {
+BlockManager::BlockManager(int max_pages, std::function<void(int)> reserve, std::function<void(int)> forget_window)
+    : max_pages_(max_pages), reserve_(std::move(reserve)), forget_window_(std::move(forget_window)) {
   MOBILELLM_CHECK(max_pages > 0);
 }
 
@@ -32,7 +32,7 @@ bool BlockManager::grow() {
       return false;
     }
   }
-  counts_.resize(static_cast<size_t>(wanted), 0);
+  counts_.resize(static_cast<size_t>(wanted));
   for (int page = wanted - 1; page >= old_size; --page) free_.push_back(page);
   return true;
 }
@@ -41,25 +41,43 @@ std::optional<int> BlockManager::allocate() {
   if (free_.empty() && !grow()) return std::nullopt;
   const int page = free_.back();
   free_.pop_back();
-  counts_[static_cast<size_t>(page)] = 1;
+  counts_[static_cast<size_t>(page)] = {1, 1};
   ++n_used_;
   return page;
 }
 
-void BlockManager::share(int page) {
-  int& count = counts_.at(static_cast<size_t>(page));
-  MOBILELLM_CHECK(count > 0);
-  ++count;
+BlockManager::Count& BlockManager::count_of(int page) {
+  Count& count = counts_.at(static_cast<size_t>(page));
+  MOBILELLM_CHECK(count.users > 0);
+  return count;
 }
 
-void BlockManager::release(int page) {
-  int& count = counts_.at(static_cast<size_t>(page));
-  MOBILELLM_CHECK(count > 0);
-  if (--count > 0) return;
-  --n_used_;
-  free_.push_back(page);
+void BlockManager::share(int page, bool in_window) {
+  Count& count = count_of(page);
+  MOBILELLM_CHECK(!in_window || count.windows > 0);
+  ++count.users;
+  if (in_window) ++count.windows;
 }
 
-bool BlockManager::is_shared(int page) const { return counts_.at(static_cast<size_t>(page)) > 1; }
+void BlockManager::release(int page, bool in_window) {
+  Count& count = count_of(page);
+  MOBILELLM_CHECK(!in_window || count.windows > 0);
+  if (in_window) --count.windows;
+  if (--count.users == 0) {
+    // Written anew soon: its memory stays.
+    --n_used_;
+    free_.push_back(page);
+  } else if (in_window && count.windows == 0) {
+    forget_window_(page);
+  }
+}
+
+void BlockManager::leave_window(int page) {
+  Count& count = count_of(page);
+  MOBILELLM_CHECK(count.windows > 0);
+  if (--count.windows == 0) forget_window_(page);
+}
+
+bool BlockManager::is_shared(int page) const { return counts_.at(static_cast<size_t>(page)).users > 1; }
 
 }  // namespace mobilellm

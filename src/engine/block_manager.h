@@ -8,15 +8,22 @@
 namespace mobilellm {
 
 /// Page ids 0 .. n_reserved() - 1. A page is free (count 0), owned by one sequence (1) or shared (2 or more).
+/// Besides, it counts the users whose attention windows still reach the page: without any, layers with a window need it
+/// no more.
 class BlockManager {
  public:
   /// `reserve(n)` makes pages 0 .. n - 1 usable and may throw kResourceLimit. At most `max_pages` are ever used.
-  BlockManager(int max_pages, std::function<void(int)> reserve);
+  /// `forget_window(page)` is called when the last user's window has left a page that is still used.
+  BlockManager(int max_pages, std::function<void(int)> reserve, std::function<void(int)> forget_window);
 
   /// A page with count 1, or nothing when the limit is reached or memory was refused.
   std::optional<int> allocate();
-  void share(int page);    ///< One more user.
-  void release(int page);  ///< One user less; the last one frees it.
+  /// One more user, whose windows reach the page or not.
+  void share(int page, bool in_window);
+  /// One user less; the last one frees it.
+  void release(int page, bool in_window);
+  /// A user's windows have left the page.
+  void leave_window(int page);
   bool is_shared(int page) const;
 
   int n_used() const { return n_used_; }
@@ -25,11 +32,17 @@ class BlockManager {
 
  private:
   bool grow();
+  struct Count {
+    int users = 0;
+    int windows = 0;  // Users whose windows reach it.
+  };
+  Count& count_of(int page);
 
   int max_pages_;
   std::function<void(int)> reserve_;
-  std::vector<int> counts_;  // By page.
-  std::vector<int> free_;    // Last freed first: most likely still in the processor's caches.
+  std::function<void(int)> forget_window_;
+  std::vector<Count> counts_;  // By page.
+  std::vector<int> free_;      // Last freed first: most likely still in the processor's caches.
   int n_used_ = 0;
 };
 

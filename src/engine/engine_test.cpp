@@ -518,5 +518,44 @@ TEST(Engine, RandomUseNeverMixesPages) {
   }
 }
 
+TEST(Engine, PagesBehindTheWindowsAreForgottenAndNoOthers) {
+  for (const bool is_short_of_pages : {false, true}) {
+    FakeRunnerOptions options;
+    options.window = 11;
+    if (is_short_of_pages) options.max_pages = 40;
+    FakeRunner runner(options);
+    EngineOptions engine_options;
+    engine_options.prefill_chunk = 7;
+    Engine engine(runner, engine_options);
+    // Forks share pages while one goes on and others wait, end or are preempted. The fake runner checks every read.
+    std::map<RequestId, std::vector<int32_t>> expected;
+    const auto add = [&](size_t n_prompt, uint64_t seed, int64_t n_tokens) {
+      const Request request = make_request(make_prompt(n_prompt, seed), n_tokens);
+      const RequestId id = engine.add(request);
+      expected[id] = greedy_reply(runner, request.prompt, static_cast<size_t>(n_tokens));
+      return id;
+    };
+    const RequestId first = add(30, 1, 60);
+    add(9, 2, 80);
+    expected[engine.fork(first, 1)] = expected[first];
+    Outcomes outcomes;
+    for (int i = 0; i < 25; ++i) collect(engine.step(), outcomes);
+    expected[engine.fork(first, 2)] = {};  // Its tokens so far are not reported again.
+    engine.cancel(first);
+    add(41, 3, 30);
+    for (const auto& [id, outcome] : run_all(engine)) {
+      Outcome& all = outcomes[id];
+      all.tokens.insert(all.tokens.end(), outcome.tokens.begin(), outcome.tokens.end());
+      all.finish = outcome.finish;
+    }
+    for (const auto& [id, tokens] : expected) {
+      if (id == first || tokens.empty()) continue;
+      EXPECT_EQ(outcomes[id].finish, FinishReason::kLength);
+      EXPECT_EQ(outcomes[id].tokens, tokens) << id;
+    }
+    EXPECT_GT(runner.n_forgotten(), 20);
+  }
+}
+
 }  // namespace
 }  // namespace mobilellm

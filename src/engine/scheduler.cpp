@@ -11,7 +11,13 @@ Scheduler::Scheduler(Runner& runner, int max_running, int prefill_chunk, int max
     : runner_(runner),
       max_running_(max_running),
       prefill_chunk_(prefill_chunk),
-      blocks_(max_pages, [&runner](int n_pages) { runner.reserve_pages(n_pages); }) {}
+      blocks_(
+          max_pages, [&runner](int n_pages) { runner.reserve_pages(n_pages); },
+          [&runner](int page) { runner.forget_window(page); }) {
+  for (const LayerSpec& layer : runner.spec().layers) {
+    if (layer.window.kind != AttentionWindow::Kind::kFull) windows_.push_back(layer.window);
+  }
+}
 
 int64_t Scheduler::pages_for(int64_t n_tokens) const {
   const int64_t page_tokens = runner_.page_tokens();
@@ -37,8 +43,9 @@ std::vector<Sequence*> Scheduler::followers(RequestId id) {
 }
 
 void Scheduler::release_pages(Sequence& sequence) {
-  for (const int32_t page : sequence.pages) blocks_.release(page);
+  for (size_t i = 0; i < sequence.pages.size(); ++i) blocks_.release(sequence.pages[i], i >= sequence.n_behind_window);
   sequence.pages.clear();
+  sequence.n_behind_window = 0;
   sequence.n_computed = 0;
   sequence.is_running = false;
 }
@@ -48,7 +55,8 @@ void Scheduler::share_pages(const Sequence& parent, Sequence& child) {
   // Only pages with computed positions: the rest would be copied before the first write anyway.
   const auto n_pages = static_cast<size_t>(pages_for(parent.n_computed));
   child.pages.assign(parent.pages.begin(), parent.pages.begin() + static_cast<std::ptrdiff_t>(n_pages));
-  for (const int32_t page : child.pages) blocks_.share(page);
+  for (size_t i = 0; i < n_pages; ++i) blocks_.share(child.pages[i], i >= parent.n_behind_window);
+  child.n_behind_window = parent.n_behind_window;
   child.n_computed = parent.n_computed;
 }
 
@@ -85,6 +93,16 @@ bool Scheduler::preempt_after(const Sequence& sequence) {
   return false;
 }
 
+// Pages that the windows of the tokens to come no longer reach.
+void Scheduler::leave_windows(Sequence& sequence) {
+  if (windows_.empty()) return;
+  int64_t first = sequence.n_computed;
+  for (const AttentionWindow& window : windows_) first = std::min(first, window.first_visible(sequence.n_computed));
+  for (; static_cast<int64_t>(sequence.n_behind_window) < first / runner_.page_tokens(); ++sequence.n_behind_window) {
+    blocks_.leave_window(sequence.pages[sequence.n_behind_window]);
+  }
+}
+
 // Gives the sequence its own pages for the next n tokens. False when none are to be had.
 bool Scheduler::make_room(Sequence& sequence, int64_t n_tokens, bool may_preempt) {
   const auto allocate = [&] {
@@ -92,6 +110,7 @@ bool Scheduler::make_room(Sequence& sequence, int64_t n_tokens, bool may_preempt
     while (!page && may_preempt && preempt_after(sequence)) page = blocks_.allocate();
     return page;
   };
+  leave_windows(sequence);
   const auto n_pages = static_cast<size_t>(pages_for(sequence.n_computed + n_tokens));
   // Copy on write: others may still read what lies in a shared page.
   for (auto i = static_cast<size_t>(sequence.n_computed / runner_.page_tokens());
@@ -101,11 +120,11 @@ bool Scheduler::make_room(Sequence& sequence, int64_t n_tokens, bool may_preempt
     if (!page) return false;
     // Preemption may have made this sequence the only user meanwhile.
     if (!blocks_.is_shared(sequence.pages[i])) {
-      blocks_.release(*page);
+      blocks_.release(*page, true);
       continue;
     }
     runner_.copy_page(sequence.pages[i], *page);
-    blocks_.release(sequence.pages[i]);
+    blocks_.release(sequence.pages[i], true);
     sequence.pages[i] = *page;
   }
   while (sequence.pages.size() < n_pages) {
@@ -125,7 +144,7 @@ int64_t Scheduler::extend(Sequence& sequence, int64_t n) {
 void Scheduler::trim(Sequence& sequence) {
   const auto n_pages = static_cast<size_t>(pages_for(sequence.n_computed));
   while (sequence.pages.size() > n_pages) {
-    blocks_.release(sequence.pages.back());
+    blocks_.release(sequence.pages.back(), true);
     sequence.pages.pop_back();
   }
 }

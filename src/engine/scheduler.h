@@ -61,12 +61,14 @@ class Scheduler {
   bool make_room(Sequence& sequence, int64_t n_tokens, bool may_preempt);
   bool preempt_after(const Sequence& sequence);
   void release_pages(Sequence& sequence);
+  void leave_windows(Sequence& sequence);
   int64_t pages_for(int64_t n_tokens) const;
 
   Runner& runner_;
   int max_running_;
   int prefill_chunk_;
   BlockManager blocks_;
+  std::vector<AttentionWindow> windows_;            // Of layers that have one.
   std::list<std::unique_ptr<Sequence>> sequences_;  // In order of arrival.
   std::unordered_map<RequestId, std::list<std::unique_ptr<Sequence>>::iterator> by_id_;
   RequestId stuck_ = 0;

@@ -36,6 +36,7 @@ struct Sequence {
   // Guesses at the tokens that follow, computed along with the last one in this step; those that turn out right are
   // accepted. Emptied when something else shall follow.
   std::vector<int32_t> draft;
+  size_t n_behind_window = 0;  // Leading pages that no layer with a window will read again.
   int64_t n_computed = 0;
   bool is_running = false;
   // A fork: has the same tokens as this request and waits for its logits instead of computing its own; 0 = none.

@@ -1,6 +1,7 @@
 // Consistency, counts and names of a model description.
 #include "model/spec.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -68,6 +69,16 @@ int64_t parameter_count(const ModelSpec& spec) {
 int64_t kv_bytes_per_token(const ModelSpec& spec, int bytes_per_value) {
   int64_t values = 0;
   for (const LayerSpec& layer : spec.layers) values += 2 * int64_t{layer.n_kv_heads} * layer.head_dim;
+  return values * bytes_per_value;
+}
+
+int64_t kv_bytes(const ModelSpec& spec, int bytes_per_value, int64_t n_tokens) {
+  int64_t values = 0;
+  for (const LayerSpec& layer : spec.layers) {
+    const bool has_window = layer.window.kind != AttentionWindow::Kind::kFull;
+    const int64_t n_kept = has_window ? std::min(n_tokens, layer.window.size) : n_tokens;
+    values += 2 * int64_t{layer.n_kv_heads} * layer.head_dim * n_kept;
+  }
   return values * bytes_per_value;
 }
 

@@ -135,6 +135,8 @@ void validate(const ModelSpec& spec, const std::string& origin);
 int64_t parameter_count(const ModelSpec& spec);
 /// Bytes of keys and values per token when stored in `bytes_per_value` bytes each.
 int64_t kv_bytes_per_token(const ModelSpec& spec, int bytes_per_value);
+/// Bytes of keys and values of a sequence of `n_tokens`: layers with a window keep no more than it.
+int64_t kv_bytes(const ModelSpec& spec, int bytes_per_value, int64_t n_tokens);
 
 /// What differs between two descriptions of one model, in words; empty when they compute the same. Not compared:
 /// display texts, token ids, the order of rows that a rotation needs (half-split or interleaved), and the type that an

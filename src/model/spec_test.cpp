@@ -40,6 +40,11 @@ TEST(Spec, CountsThePublishedSizes) {
   EXPECT_EQ(kv_bytes_per_token(small, 2), 11520);
   EXPECT_EQ(kv_bytes_per_token(medium, 2), 15360);
   EXPECT_EQ(kv_bytes_per_token(large, 2), 33792);
+  EXPECT_EQ(kv_bytes(large, 2, 5000), 33792 * 5000);
+  ModelSpec with_windows = large;
+  for (size_t i = 0; i < 11; ++i) with_windows.layers[i].window = {AttentionWindow::Kind::kSliding, 512};
+  EXPECT_EQ(kv_bytes(with_windows, 2, 100), 33792 * 100);
+  EXPECT_EQ(kv_bytes(with_windows, 2, 5000), 33792 / 2 * 5000 + 33792 / 2 * 512);
 }
 
 TEST(Spec, RefusesImpossibleSizes) {

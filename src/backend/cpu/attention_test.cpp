@@ -97,6 +97,7 @@ class Fixture {
     attention_.run(layer, q.data(), out.data());
     return out;
   }
+  KvCache& cache() { return cache_; }
   std::span<const Attention::RowRange> store_groups(std::span<const AttentionRow> rows) {
     attention_.plan(rows);
     return attention_.store_groups();
@@ -175,6 +176,32 @@ TEST(Attention, HasTheSameBitsWithSharedPagesAsWithOwnOnes) {
       const auto with_prompt = fixture.run(layer, mixed);
       EXPECT_EQ(slice_of(with_prompt, 3, 100), fixture.run(layer, {{1, prompt, 30, 130}}));
     }
+  }
+}
+
+TEST(Attention, NeedsNoPagesBehindAWindow) {
+  const AttentionWindow window = kWindows[1];
+  const ModelSpec spec = two_layers(window);
+  Fixture fixture(spec, KvDtype::kQ8, 2);
+  const auto pages = fixture.add_sequence(1, kPositions);
+  const int64_t begin = kPositions - 40;
+  const auto n_behind = static_cast<size_t>(window.first_visible(begin) / kPageTokens);
+  ASSERT_GT(n_behind, 5U);
+  std::vector<float> expected[2];
+  for (int layer = 0; layer < 2; ++layer) expected[layer] = fixture.run(layer, {{1, pages, begin, kPositions}});
+  for (size_t i = 0; i < n_behind; ++i) fixture.cache().forget_window(pages[i]);
+  for (int layer = 0; layer < 2; ++layer) {
+    EXPECT_EQ(fixture.run(layer, {{1, pages, begin, kPositions}}), expected[layer]);
+    const auto page_of = [&](size_t i) {
+      return fixture.cache().head(layer, 0) + pages[i] * fixture.cache().page_bytes(layer);
+    };
+    const auto is_zero = [&](size_t i) {
+      const std::byte* page = page_of(i);
+      return std::all_of(page, page + fixture.cache().layout(layer).bytes,
+                         [](std::byte b) { return b == std::byte{}; });
+    };
+    EXPECT_EQ(is_zero(3), layer == 1);
+    EXPECT_FALSE(is_zero(n_behind));
   }
 }
 

@@ -88,7 +88,7 @@ class CpuRunner final : public Runner {
 
   const ModelSpec& spec() const override { return spec_; }
   int page_tokens() const override { return kPageTokens; }
-  size_t kv_bytes_per_token() const override { return cache_.full_bytes_per_token(); }
+  size_t kv_bytes_per_token() const override { return cache_.full_bytes_per_token() + cache_.window_bytes_per_token(); }
   size_t window_bytes_per_token() const override { return cache_.window_bytes_per_token(); }
   void reserve_pages(int n_pages) override { cache_.reserve_pages(n_pages); }
   void copy_page(int from, int to) override { cache_.copy_page(from, to); }

@@ -15,6 +15,9 @@ FakeRunner::FakeRunner(const FakeRunnerOptions& options) : options_(options) {
   spec_.d_model = 1;
   spec_.max_context = options.max_context;
   spec_.eos_ids = options.eos_ids;
+  if (options.window == 0) return;
+  spec_.layers.resize(2);
+  spec_.layers[1].window = {AttentionWindow::Kind::kSliding, options.window};
 }
 
 void FakeRunner::script_reply(std::vector<int32_t> prompt, std::vector<int32_t> reply) {
@@ -32,6 +35,11 @@ void FakeRunner::reserve_pages(int n_pages) {
 
 void FakeRunner::copy_page(int from, int to) {
   pages_.at(static_cast<size_t>(to)) = pages_.at(static_cast<size_t>(from));
+}
+
+void FakeRunner::forget_window(int page) {
+  ++n_forgotten_;
+  for (Slot& slot : pages_.at(static_cast<size_t>(page))) slot.is_in_window = false;
 }
 
 FakeRunner::Slot& FakeRunner::slot(std::span<const int32_t> pages, int64_t pos) {
@@ -52,7 +60,7 @@ void FakeRunner::forward(std::span<const SequenceSlice> batch, float* logits) {
       if (slice.tokens[i] < 0 || slice.tokens[i] >= options_.vocab_size) {
         fail(ErrorCode::kInvalidArgument, "[fake] token id {} is outside the vocabulary", slice.tokens[i]);
       }
-      slot(slice.pages, pos) = {slice.tokens[i], pos};
+      slot(slice.pages, pos) = {slice.tokens[i], pos, true};
     }
     n_tokens_computed_ += static_cast<int64_t>(slice.tokens.size());
   }
@@ -63,6 +71,9 @@ void FakeRunner::forward(std::span<const SequenceSlice> batch, float* logits) {
     for (int64_t pos = 0; pos < end; ++pos) {
       const Slot& s = slot(slice.pages, pos);
       if (s.pos != pos) fail(ErrorCode::kInternal, "[fake] position {} holds position {}", pos, s.pos);
+      if (!s.is_in_window && pos > slice.start_pos - options_.window) {
+        fail(ErrorCode::kInternal, "[fake] position {} was forgotten too early, at {}", pos, slice.start_pos);
+      }
       history.push_back(s.token);
       if (pos < end - slice.n_logits) continue;
       write_logits(history, logits);

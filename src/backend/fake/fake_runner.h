@@ -16,6 +16,7 @@ struct FakeRunnerOptions {
   int vocab_size = 64;
   int page_tokens = 4;
   int64_t max_context = 256;
+  int64_t window = 0;       ///< Size of a sliding window in a layer besides one that sees everything; 0 = none.
   int max_pages = 1 << 20;  ///< reserve_pages() beyond this throws kResourceLimit, as a full machine would.
   std::vector<int64_t> eos_ids = {};
 };
@@ -48,12 +49,16 @@ class FakeRunner final : public Runner {
   size_t kv_bytes_per_token() const override { return sizeof(Slot); }
   void reserve_pages(int n_pages) override;
   void copy_page(int from, int to) override;
+  void forget_window(int page) override;
+  /// Times that forget_window() was called.
+  int n_forgotten() const { return n_forgotten_; }
   void forward(std::span<const SequenceSlice> batch, float* logits) override;
 
  private:
   struct Slot {
     int32_t token = -1;
     int64_t pos = -1;
+    bool is_in_window = false;  // Of the layer with a window.
   };
   Slot& slot(std::span<const int32_t> pages, int64_t pos);
   void write_logits(std::span<const int32_t> history, float* logits) const;
@@ -65,6 +70,7 @@ class FakeRunner final : public Runner {
   std::map<std::vector<int32_t>, std::vector<int32_t>> replies_;
   int break_after_ = -1;
   int n_forwards_ = 0;
+  int n_forgotten_ = 0;
   int64_t n_tokens_computed_ = 0;
   size_t largest_batch_ = 0;
 };

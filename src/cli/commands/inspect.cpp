@@ -154,8 +154,9 @@ void print_text(const InspectFlags& flags, const ModelCheck& check, const TextRe
   if (check.spec) {
     const int64_t context = context_of(flags, *check.spec);
     const int64_t per_token = kv_bytes_per_token(*check.spec, kKvBytesPerValue);
+    const int64_t all = kv_bytes(*check.spec, kKvBytesPerValue, context);
     row("memory", fmt::format("{} weights + {} keys and values at {} tokens ({} bytes a token)",
-                              megabytes(check.n_weight_bytes), megabytes(per_token * context), context, per_token));
+                              megabytes(check.n_weight_bytes), megabytes(all), context, per_token));
   }
   const bool show_all = flags.tensors;
   const auto is_shown = [show_all](const TensorCheck& tensor) {
@@ -209,6 +210,7 @@ Json report_json(const InspectFlags& flags, const ModelCheck& check, const TextR
   if (check.spec) {
     const int64_t context = context_of(flags, *check.spec);
     const int64_t per_token = kv_bytes_per_token(*check.spec, kKvBytesPerValue);
+    const int64_t all = kv_bytes(*check.spec, kKvBytesPerValue, context);
     out.set("spec", spec_json(*check.spec))
         .set("mlp_variant", check.mlp_variant)
         .set("mlp_reason", check.mlp_reason)
@@ -217,7 +219,7 @@ Json report_json(const InspectFlags& flags, const ModelCheck& check, const TextR
                            .set("context", context)
                            .set("weight_bytes", check.n_weight_bytes)
                            .set("kv_bytes_per_token", per_token)
-                           .set("kv_bytes", per_token * context));
+                           .set("kv_bytes", all));
   }
   out.set("bits_per_weight", check.bits_per_weight);
   Json dtypes = Json::array();
