@@ -13,15 +13,16 @@ namespace mobilellm {
 class BlockManager {
  public:
   /// `reserve(n)` makes pages 0 .. n - 1 usable and may throw kResourceLimit. At most `max_pages` are ever used.
-  /// `forget_window(page)` is called when the last user's window has left a page that is still used.
-  BlockManager(int max_pages, std::function<void(int)> reserve, std::function<void(int)> forget_window);
+  /// `forget_window(page)` is called when the last window has left a page that is still used; without it, nobody may
+  /// call leave_window().
+  BlockManager(int max_pages, std::function<void(int)> reserve, std::function<void(int)> forget_window = {});
 
   /// A page with count 1, or nothing when the limit is reached or memory was refused.
   std::optional<int> allocate();
   /// One more user, whose windows reach the page or not.
-  void share(int page, bool in_window);
+  void share(int page, bool in_window = true);
   /// One user less; the last one frees it.
-  void release(int page, bool in_window);
+  void release(int page, bool in_window = true);
   /// A user's windows have left the page.
   void leave_window(int page);
   bool is_shared(int page) const;
