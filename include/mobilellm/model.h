@@ -31,7 +31,7 @@ struct ModelOptions {
   /// Multiply quantized weights with f32 activations, as the reference implementations do, instead of activations
   /// rounded to 8 bits per block of 32. Slower; for comparisons.
   bool exact = false;
-  int prefill_chunk = 512;  ///< Prompt tokens computed per step, 1 or more. Results do not depend on it.
+  int prefill_chunk = 256;  ///< Prompt tokens computed per step, 1 or more. Results do not depend on it.
   /// Called with progress in [0, 1] while loading; return false to give up, and load throws kCancelled.
   std::function<bool(double)> on_progress = {};
   Speculation speculation = Speculation::kAuto;

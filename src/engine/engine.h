@@ -50,7 +50,7 @@ struct EngineOptions {
   int64_t context =
       0;  ///< Most tokens of one sequence, prompt included; 0 = the model's maximum, which also bounds it.
   int max_running = 64;       ///< Sequences in one batch; others wait in order of arrival.
-  int prefill_chunk = 512;    ///< Prompt tokens computed per step, over all sequences.
+  int prefill_chunk = 256;    ///< Prompt tokens computed per step, over all sequences.
   int64_t max_kv_tokens = 0;  ///< Bound on cached tokens over all sequences; 0 = as much as the runner grants.
   SpeculationOptions speculation = {};
 };

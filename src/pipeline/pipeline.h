@@ -140,7 +140,7 @@ struct TextModelOptions {
   bool is_exact = false;  ///< See RunnerOptions.
   /// Called with progress in [0, 1] while loading; return false to cancel (kCancelled).
   std::function<bool(double)> on_progress;
-  int prefill_chunk = 512;    ///< Does not change results.
+  int prefill_chunk = 256;    ///< Does not change results.
   int64_t max_kv_tokens = 0;  ///< See EngineOptions.
   SpeculationOptions speculation = {.mode = SpeculationMode::kAuto};
   /// Path of a smaller model with the same tokenizer, whose guesses speed this one up; empty = none. load() only.
