@@ -1,6 +1,7 @@
 # mobilellm_module(<name> [DEPENDS module...] [LIBRARIES target...])
 # One folder of src/ is one module: every *.cpp below it, except *_test.cpp and *_bench.cpp, becomes the object library
-# mobilellm_<name>; its tests become <name>_test. Adding a file needs no edit here.
+# mobilellm_<name>; its tests become <name>_test, its benchmarks <name>_bench (MOBILELLM_BENCH). Adding a file needs no
+# edit here.
 # DEPENDS is documentation and order; tools/check_includes.py checks the includes themselves.
 set_property(GLOBAL PROPERTY MOBILELLM_MODULES "")
 set_property(GLOBAL PROPERTY MOBILELLM_LIBRARIES "")
@@ -8,6 +9,7 @@ set_property(GLOBAL PROPERTY MOBILELLM_LIBRARIES "")
 function(mobilellm_module name)
   cmake_parse_arguments(ARG "" "" "DEPENDS;LIBRARIES" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cpp")
+  set(all_sources ${sources})
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
   list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.cpp$")
@@ -22,6 +24,13 @@ function(mobilellm_module name)
   set_property(GLOBAL APPEND PROPERTY MOBILELLM_MODULES mobilellm_${name})
   set_property(GLOBAL APPEND PROPERTY MOBILELLM_LIBRARIES ${ARG_LIBRARIES})
 
+  set(benchmarks ${all_sources})
+  list(FILTER benchmarks INCLUDE REGEX "_bench\\.cpp$")
+  if(MOBILELLM_BENCH AND benchmarks)
+    add_executable(${name}_bench ${benchmarks})
+    target_link_libraries(${name}_bench PRIVATE mobilellm_flags benchmark::benchmark)
+    mobilellm_link_modules(${name}_bench ${name} ${ARG_DEPENDS})
+  endif()
   if(MOBILELLM_TESTS AND tests)
     mobilellm_test(${name}_test SOURCES ${tests} LABELS unit)
     # All modules below are linked: tests may use anything their module may include.
