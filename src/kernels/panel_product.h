@@ -8,6 +8,7 @@
 namespace {
 
 using mobilellm::kBlockCols;
+using mobilellm::kLanes;
 using mobilellm::kPanelRows;
 using mobilellm::PanelLayout;
 using mobilellm::PanelProductArgs;
@@ -15,7 +16,25 @@ using mobilellm::QuantizedRows;
 using mobilellm::QuantizeRowsArgs;
 using mobilellm::ScaleType;
 
+using mobilellm::kSpreadBlocks;
+using mobilellm::kSpreadHalfBytes;
+
 constexpr int kStepsPerBlock = kBlockCols / 4;
+
+struct BlockRange {
+  int64_t begin;
+  int64_t end;
+};
+
+// Up to 16 numbers of n that there are.
+inline Vec16 load_rows(const float* p, int n) { return n >= kLanes ? Vec16::load(p) : Vec16::load_partial(p, n); }
+inline void store_rows(Vec16 v, float* p, int n) {
+  if (n >= kLanes) {
+    v.store(p);
+  } else {
+    v.store_partial(p, n);
+  }
+}
 
 void quantize_rows(const QuantizeRowsArgs& a) noexcept {
   const Vec16 nothing = Vec16::zero();
@@ -48,95 +67,108 @@ void quantize_rows(const QuantizeRowsArgs& a) noexcept {
       // A range beyond 1e38 cannot be scaled: it is reported as not finite.
       const float scale = (is_flat ? (range > 1.0F ? __builtin_nanf("") : 0.0F) : range / 255.0F) + poison;
       a.out.scales[at] = scale;
-      a.out.zeros[at] = static_cast<int32_t>(zero);
+      a.out.zeros[at] = -static_cast<int32_t>(zero) & 0xffff;
       a.out.sums[at] = scale * ((u0 + u1).reduce_add() - zero * static_cast<float>(kBlockCols));
     }
   }
 }
 
-inline Vec16 load_scales(const std::byte* p, int64_t group, ScaleType type) {
+// Scales of 16 rows.
+inline Vec16 load_scales(const std::byte* p, int vector, ScaleType type) {
   switch (type) {
     case ScaleType::kF16:
-      return Vec16::load_f16(p + group * kPanelRows * 2);
+      return Vec16::load_f16(p + vector * kLanes * 2);
     case ScaleType::kBF16:
-      return Vec16::load_bf16(p + group * kPanelRows * 2);
+      return Vec16::load_bf16(p + vector * kLanes * 2);
     case ScaleType::kF32:
       break;
   }
-  return Vec16::load(p + group * kPanelRows * 4);
+  return Vec16::load(p + vector * kLanes * 4);
 }
 
-// The stream of a panel is too short for the processor to foresee its continuation in the next one.
+// How far ahead of the codes in use memory is asked for.
 constexpr int kPrefetchBytes = 4096;
 
-// One panel as it is stored: codes are unpacked in registers.
+// A block of one panel as it is stored, both vectors of rows.
+struct StoredBlock {
+  const std::byte* codes;
+  const std::byte* header;
+};
+
+// 16 rows of a panel as it is stored: codes are unpacked in registers.
 template <int kBits>
-struct StoredPanel {
+struct StoredRows {
   const std::byte* panel;
   const PanelLayout* layout;
   CodeTable table;
-  int log2_group;
+  int vector;
+  int log2_unit;
 
-  StoredPanel(const PanelLayout& l, const std::byte* p)
+  StoredRows(const PanelLayout& l, const std::byte* p, int v)
       : panel(p),
         layout(&l),
         table(CodeTable::load(l.table)),
-        log2_group(__builtin_ctz(static_cast<unsigned>(l.group))) {}
+        vector(v),
+        log2_unit(l.group <= kBlockCols ? 0 : __builtin_ctz(static_cast<unsigned>(l.group / kBlockCols))) {}
 
+  StoredBlock at(int64_t block) const {
+    const std::byte* unit = panel + (block >> log2_unit) * static_cast<int64_t>(layout->unit_bytes);
+    const int64_t index = block & ((int64_t{1} << log2_unit) - 1);
+    return {unit + layout->header_bytes + index * static_cast<int64_t>(layout->block_bytes), unit};
+  }
   // Codes of steps 2 * pair and 2 * pair + 1 (4 columns each) of a block.
-  void load_pair(int64_t block, int pair, Codes& first, Codes& second) const {
+  void load_pair(const StoredBlock& block, int pair, Codes& first, Codes& second) const {
     if constexpr (kBits == 4) {
-      const std::byte* at = panel + (block * kStepsPerBlock / 2 + pair) * 64;
-      __builtin_prefetch(at + kPrefetchBytes);
-      table.unpack(at, first, second);
+      const std::byte* p = block.codes + pair * 128 + vector * 64;
+      __builtin_prefetch(p + kPrefetchBytes);
+      table.unpack(p, first, second);
     } else {
-      const std::byte* at = panel + (block * kStepsPerBlock + 2 * pair) * 64;
-      __builtin_prefetch(at + kPrefetchBytes);
-      __builtin_prefetch(at + 64 + kPrefetchBytes);
-      first = Codes::load(at);
-      second = Codes::load(at + 64);
+      const std::byte* p = block.codes + pair * 256 + vector * 64;
+      __builtin_prefetch(p + kPrefetchBytes);
+      __builtin_prefetch(p + 128 + kPrefetchBytes);
+      first = Codes::load(p);
+      second = Codes::load(p + 128);
     }
   }
-  Vec16 scale(int64_t block, int half) const {
-    return load_scales(panel + layout->scales_offset, (block * kBlockCols + half * 16) >> log2_group,
-                       layout->scale_type);
+  Vec16 scale(const StoredBlock& block, int half) const {
+    return load_scales(block.header + static_cast<size_t>(half) * layout->scales_bytes, vector, layout->scale_type);
   }
-  Vec16 bias(int64_t block) const {
-    const Vec16 bias =
-        load_scales(panel + layout->biases_offset, (block * kBlockCols) >> log2_group, layout->scale_type);
+  Vec16 bias(const StoredBlock& block) const {
+    const Vec16 bias = load_scales(block.header + layout->scales_bytes, vector, layout->scale_type);
     return Vec16::fma(Vec16::set1(layout->offset), scale(block, 0), bias);
   }
   static constexpr bool kHasCodeSums = false;
-  CodeSums code_sums(int64_t /*block*/, int /*half*/) const { return CodeSums{}; }
+  CodeSums code_sums(const StoredBlock& /*block*/, int /*half*/) const { return CodeSums{}; }
 };
 
-// One panel spread out in scratch: codes of 8 bits, then per block two scales, one bias and two sums of codes.
-struct SpreadPanel {
+// Some blocks of 16 rows spread out in scratch: codes of 8 bits, then per block two scales, one bias and two sums of
+// codes.
+struct SpreadRows {
   std::byte* codes;
   float* numbers;
-  bool is_half_block;
 
-  SpreadPanel(const PanelLayout& l, std::byte* scratch, int index)
-      : codes(scratch + static_cast<size_t>(index) * bytes(l)),
-        numbers(reinterpret_cast<float*>(codes + static_cast<size_t>(l.n_blocks) * kPanelRows * kBlockCols)),
-        is_half_block(l.group == 16) {}
-  static size_t bytes(const PanelLayout& l) { return mobilellm::panel_scratch_bytes(l) / 2; }
+  SpreadRows(std::byte* scratch, int vector)
+      : codes(scratch + static_cast<size_t>(vector) * kSpreadHalfBytes),
+        numbers(reinterpret_cast<float*>(codes + size_t{kSpreadBlocks} * kLanes * kBlockCols)) {}
 
-  float* at(int64_t block, int index) const { return numbers + (block * 5 + index) * kPanelRows; }
+  static int64_t at(int64_t block) { return block; }
+  float* number(int64_t block, int index) const { return numbers + (block * 5 + index) * kLanes; }
+  std::byte* step(int64_t block, int index) const { return codes + (block * kStepsPerBlock + index) * 64; }
   void load_pair(int64_t block, int pair, Codes& first, Codes& second) const {
-    first = Codes::load(codes + (block * kStepsPerBlock + 2 * pair) * 64);
-    second = Codes::load(codes + (block * kStepsPerBlock + 2 * pair + 1) * 64);
+    first = Codes::load(step(block, 2 * pair));
+    second = Codes::load(step(block, 2 * pair + 1));
   }
-  Vec16 scale(int64_t block, int half) const { return Vec16::load(at(block, half)); }
-  Vec16 bias(int64_t block) const { return Vec16::load(at(block, 2)); }
+  Vec16 scale(int64_t block, int half) const { return Vec16::load(number(block, half)); }
+  Vec16 bias(int64_t block) const { return Vec16::load(number(block, 2)); }
   static constexpr bool kHasCodeSums = true;
-  CodeSums code_sums(int64_t block, int half) const { return CodeSums::load(at(block, 3 + half)); }
+  CodeSums code_sums(int64_t block, int half) const { return CodeSums::load(number(block, 3 + half)); }
 };
 
 template <int kBits, int kHalves>
-void spread(const PanelLayout& layout, const std::byte* panel, const SpreadPanel& out) {
-  const StoredPanel<kBits> in(layout, panel);
-  for (int64_t block = 0; block < layout.n_blocks; ++block) {
+void spread(const StoredRows<kBits>& in, BlockRange range, const SpreadRows& out) {
+  for (int64_t index = range.begin; index < range.end; ++index) {
+    const StoredBlock block = in.at(index);
+    const int64_t to = index - range.begin;
     for (int half = 0; half < kHalves; ++half) {
       constexpr int kPairs = kStepsPerBlock / 2 / kHalves;
       CodeDot<false> sums;
@@ -145,69 +177,66 @@ void spread(const PanelLayout& layout, const std::byte* panel, const SpreadPanel
         Codes first;
         Codes second;
         in.load_pair(block, pair, first, second);
-        first.store(out.codes + (block * kStepsPerBlock + 2 * pair) * 64);
-        second.store(out.codes + (block * kStepsPerBlock + 2 * pair + 1) * 64);
+        first.store(out.step(to, 2 * pair));
+        second.store(out.step(to, 2 * pair + 1));
         sums.add(first, 0x01010101U);
         sums.add(second, 0x01010101U);
         sums.flush();
       }
-      sums.code_sums().store(out.at(block, 3 + half));
-      in.scale(block, half).store(out.at(block, half));
+      sums.code_sums().store(out.number(to, 3 + half));
+      in.scale(block, half).store(out.number(to, half));
     }
-    if (layout.has_bias) in.bias(block).store(out.at(block, 2));
+    if (in.layout->has_bias) in.bias(block).store(out.number(to, 2));
   }
 }
 
-// kPanels panels times kTokens tokens, all columns.
-template <bool kSmallCodes, int kHalves, int kPanels, int kTokens, typename Panel>
-void product_tile(const PanelLayout& layout, const Panel* panels, const QuantizedRows& x, int64_t token,
-                  Vec16 (&total)[kTokens][kPanels]) {
+// Adds to the totals of kVectors vectors of rows of one panel times kTokens tokens the blocks of `range`; `rows` count
+// blocks from its begin.
+template <bool kSmallCodes, int kHalves, int kVectors, int kTokens, typename Rows>
+void product_tile(const PanelLayout& layout, const Rows* rows, const QuantizedRows& x, int64_t token, BlockRange range,
+                  Vec16 (&total)[kTokens][kVectors]) {
   const int64_t n_blocks = layout.n_blocks;
-  const uint8_t* codes = x.codes + token * n_blocks * kBlockCols;
-  const float* scales = x.scales + token * n_blocks;
-  const int32_t* zeros = x.zeros + token * n_blocks;
-  const float* sums = x.sums + token * n_blocks;
-#pragma GCC unroll 8
-  for (int t = 0; t < kTokens; ++t) {
-#pragma GCC unroll 2
-    for (int p = 0; p < kPanels; ++p) total[t][p] = Vec16::zero();
-  }
-  for (int64_t block = 0; block < n_blocks; ++block) {
+  const uint8_t* codes = x.codes + (token * n_blocks + range.begin) * kBlockCols;
+  const float* scales = x.scales + token * n_blocks + range.begin;
+  const int32_t* zeros = x.zeros + token * n_blocks + range.begin;
+  const float* sums = x.sums + token * n_blocks + range.begin;
+  for (int64_t block = 0; block < range.end - range.begin; ++block) {
+    const auto stored = rows[0].at(block);
 #pragma GCC unroll 2
     for (int half = 0; half < kHalves; ++half) {
       constexpr int kPairs = kStepsPerBlock / 2 / kHalves;
-      CodeDot<kSmallCodes> dot[kTokens][kPanels];
-      CodeDot<kSmallCodes> ones[kPanels];
+      CodeDot<kSmallCodes> dot[kTokens][kVectors];
+      CodeDot<kSmallCodes> ones[kVectors];
 #pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 2
-        for (int p = 0; p < kPanels; ++p) dot[t][p].clear();
+        for (int p = 0; p < kVectors; ++p) dot[t][p].clear();
       }
-      if constexpr (!Panel::kHasCodeSums) {
+      if constexpr (!Rows::kHasCodeSums) {
 #pragma GCC unroll 2
-        for (int p = 0; p < kPanels; ++p) ones[p].clear();
+        for (int p = 0; p < kVectors; ++p) ones[p].clear();
       }
 #pragma GCC unroll 4
       for (int i = 0; i < kPairs; ++i) {
         const int pair = half * kPairs + i;
-        Codes first[kPanels];
-        Codes second[kPanels];
+        Codes first[kVectors];
+        Codes second[kVectors];
 #pragma GCC unroll 2
-        for (int p = 0; p < kPanels; ++p) panels[p].load_pair(block, pair, first[p], second[p]);
+        for (int p = 0; p < kVectors; ++p) rows[p].load_pair(stored, pair, first[p], second[p]);
 #pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) {
           const uint8_t* u = codes + (t * n_blocks + block) * kBlockCols + pair * 8;
           uint32_t word = 0;
           __builtin_memcpy(&word, u, 4);
 #pragma GCC unroll 2
-          for (int p = 0; p < kPanels; ++p) dot[t][p].add(first[p], word);
+          for (int p = 0; p < kVectors; ++p) dot[t][p].add(first[p], word);
           __builtin_memcpy(&word, u + 4, 4);
 #pragma GCC unroll 2
-          for (int p = 0; p < kPanels; ++p) dot[t][p].add(second[p], word);
+          for (int p = 0; p < kVectors; ++p) dot[t][p].add(second[p], word);
         }
-        if constexpr (!Panel::kHasCodeSums) {
+        if constexpr (!Rows::kHasCodeSums) {
 #pragma GCC unroll 2
-          for (int p = 0; p < kPanels; ++p) {
+          for (int p = 0; p < kVectors; ++p) {
             ones[p].add(first[p], 0x01010101U);
             ones[p].add(second[p], 0x01010101U);
           }
@@ -216,21 +245,21 @@ void product_tile(const PanelLayout& layout, const Panel* panels, const Quantize
 #pragma GCC unroll 8
           for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 2
-            for (int p = 0; p < kPanels; ++p) dot[t][p].flush();
+            for (int p = 0; p < kVectors; ++p) dot[t][p].flush();
           }
-          if constexpr (!Panel::kHasCodeSums) {
+          if constexpr (!Rows::kHasCodeSums) {
 #pragma GCC unroll 2
-            for (int p = 0; p < kPanels; ++p) ones[p].flush();
+            for (int p = 0; p < kVectors; ++p) ones[p].flush();
           }
         }
       }
-      Vec16 scale[kPanels];
-      CodeSums code_sums[kPanels];
+      Vec16 scale[kVectors];
+      CodeSums code_sums[kVectors];
 #pragma GCC unroll 2
-      for (int p = 0; p < kPanels; ++p) {
-        scale[p] = panels[p].scale(block, half);
-        if constexpr (Panel::kHasCodeSums) {
-          code_sums[p] = panels[p].code_sums(block, half);
+      for (int p = 0; p < kVectors; ++p) {
+        scale[p] = rows[p].scale(stored, half);
+        if constexpr (Rows::kHasCodeSums) {
+          code_sums[p] = rows[p].code_sums(stored, half);
         } else {
           code_sums[p] = ones[p].code_sums();
         }
@@ -240,87 +269,97 @@ void product_tile(const PanelLayout& layout, const Panel* panels, const Quantize
         const Vec16 s = Vec16::set1(scales[t * n_blocks + block]);
         const int32_t zero = zeros[t * n_blocks + block];
 #pragma GCC unroll 2
-        for (int p = 0; p < kPanels; ++p) {
-          total[t][p] = Vec16::fma(scale[p] * s, dot[t][p].minus(code_sums[p], zero), total[t][p]);
+        for (int p = 0; p < kVectors; ++p) {
+          total[t][p] = Vec16::fma(scale[p] * s, dot[t][p].plus(code_sums[p], zero), total[t][p]);
         }
       }
     }
     if (layout.has_bias) {
-      Vec16 bias[kPanels];
+      Vec16 bias[kVectors];
 #pragma GCC unroll 2
-      for (int p = 0; p < kPanels; ++p) bias[p] = panels[p].bias(block);
+      for (int p = 0; p < kVectors; ++p) bias[p] = rows[p].bias(stored);
 #pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
         const Vec16 sum = Vec16::set1(sums[t * n_blocks + block]);
 #pragma GCC unroll 2
-        for (int p = 0; p < kPanels; ++p) total[t][p] = Vec16::fma(bias[p], sum, total[t][p]);
+        for (int p = 0; p < kVectors; ++p) total[t][p] = Vec16::fma(bias[p], sum, total[t][p]);
       }
     }
   }
 }
 
-template <bool kSmallCodes, int kHalves, int kPanels, int kTokens, typename Panel>
-void product_tokens(const PanelProductArgs& a, const Panel* panels, int first_panel, int& token) {
+// Vectors first_vector and up of a panel, whose rows begin at `row` of n_rows.
+template <bool kSmallCodes, int kHalves, int kVectors, int kTokens, typename Rows>
+void product_tokens(const PanelProductArgs& a, const Rows* rows, int row, BlockRange range, int& token) {
   for (; token + kTokens <= a.n_tokens; token += kTokens) {
-    Vec16 total[kTokens][kPanels];
-    product_tile<kSmallCodes, kHalves, kPanels, kTokens>(*a.layout, panels, a.x, token, total);
+    Vec16 total[kTokens][kVectors];
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 2
-      for (int p = 0; p < kPanels; ++p) {
-        const int row = (first_panel + p) * kPanelRows;
-        const int n = a.n_rows - row < kPanelRows ? a.n_rows - row : kPanelRows;
-        float* y = a.y + (token + t) * a.y_stride + row;
-        Vec16 result = total[t][p];
-        if (a.bias != nullptr) result = result + Vec16::load_partial(a.bias + row, n);
-        if (n == kPanelRows) {
-          result.store(y);
-        } else {
-          result.store_partial(y, n);
-        }
+      for (int v = 0; v < kVectors; ++v) {
+        const int first = row + v * kLanes;
+        const bool is_new = range.begin == 0 || first >= a.n_rows;
+        total[t][v] = is_new ? Vec16::zero() : load_rows(a.y + (token + t) * a.y_stride + first, a.n_rows - first);
+      }
+    }
+    product_tile<kSmallCodes, kHalves, kVectors, kTokens>(*a.layout, rows, a.x, token, range, total);
+    const bool has_bias = a.bias != nullptr && range.end == a.layout->n_blocks;
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) {
+        const int first = row + v * kLanes;
+        if (first >= a.n_rows) continue;
+        Vec16 result = total[t][v];
+        if (has_bias) result = result + load_rows(a.bias + first, a.n_rows - first);
+        store_rows(result, a.y + (token + t) * a.y_stride + first, a.n_rows - first);
       }
     }
   }
 }
 
-// From this many tokens on, panels are spread out in scratch first.
+// From this many tokens on, codes are spread out in scratch first.
 constexpr int kSpreadTokens = 6;
 
-template <bool kSmallCodes, int kBits, int kHalves, int kPanels>
-void product_panels(const PanelProductArgs& a, int first_panel) {
-  const std::byte* base = a.panels + static_cast<size_t>(first_panel) * a.layout->panel_bytes;
-  int token = 0;
-  if (a.n_tokens >= kSpreadTokens) {
-    SpreadPanel panels[2] = {{*a.layout, a.scratch, 0}, {*a.layout, a.scratch, 1}};
-    for (int p = 0; p < kPanels; ++p) {
-      spread<kBits, kHalves>(*a.layout, base + static_cast<size_t>(p) * a.layout->panel_bytes, panels[p]);
-    }
-    product_tokens<kSmallCodes, kHalves, kPanels, CodeDot<kSmallCodes>::kTileTokens>(a, panels, first_panel, token);
-    product_tokens<kSmallCodes, kHalves, kPanels, 2>(a, panels, first_panel, token);
-    product_tokens<kSmallCodes, kHalves, kPanels, 1>(a, panels, first_panel, token);
+// kVectors vectors of one panel, from first_vector on.
+template <bool kSmallCodes, int kBits, int kHalves, int kVectors>
+void product_vectors(const PanelProductArgs& a, int panel, int first_vector) {
+  const PanelLayout& layout = *a.layout;
+  const std::byte* base = a.panels + static_cast<size_t>(panel) * layout.panel_bytes;
+  const int row = panel * kPanelRows + first_vector * kLanes;
+  const StoredRows<kBits> stored[2] = {{layout, base, first_vector}, {layout, base, first_vector + kVectors - 1}};
+  if (a.n_tokens < kSpreadTokens) {
+    int token = 0;
+    product_tokens<kSmallCodes, kHalves, kVectors, 2>(a, stored, row, {0, layout.n_blocks}, token);
+    product_tokens<kSmallCodes, kHalves, kVectors, 1>(a, stored, row, {0, layout.n_blocks}, token);
     return;
   }
-  const StoredPanel<kBits> panels[2] = {
-      {*a.layout, base}, {*a.layout, base + (kPanels - 1) * static_cast<ptrdiff_t>(a.layout->panel_bytes)}};
-  product_tokens<kSmallCodes, kHalves, kPanels, 2>(a, panels, first_panel, token);
-  product_tokens<kSmallCodes, kHalves, kPanels, 1>(a, panels, first_panel, token);
+  const SpreadRows rows[2] = {{a.scratch, 0}, {a.scratch, 1}};
+  for (int64_t begin = 0; begin < layout.n_blocks; begin += kSpreadBlocks) {
+    const BlockRange range{begin, begin + kSpreadBlocks < layout.n_blocks ? begin + kSpreadBlocks : layout.n_blocks};
+    for (int v = 0; v < kVectors; ++v) spread<kBits, kHalves>(stored[v], range, rows[v]);
+    int token = 0;
+    product_tokens<kSmallCodes, kHalves, kVectors, CodeDot<kSmallCodes>::kTileTokens>(a, rows, row, range, token);
+    product_tokens<kSmallCodes, kHalves, kVectors, 2>(a, rows, row, range, token);
+    product_tokens<kSmallCodes, kHalves, kVectors, 1>(a, rows, row, range, token);
+  }
 }
 
 template <bool kSmallCodes, int kBits, int kHalves>
 void product_all(const PanelProductArgs& a) {
-  constexpr int kPanels = CodeDot<kSmallCodes>::kTilePanels;
-  int panel = 0;
-  for (; panel + kPanels <= a.n_panels; panel += kPanels)
-    product_panels<kSmallCodes, kBits, kHalves, kPanels>(a, panel);
-  for (; panel < a.n_panels; ++panel) product_panels<kSmallCodes, kBits, kHalves, 1>(a, panel);
+  constexpr int kVectors = CodeDot<kSmallCodes>::kTileVectors;
+  for (int panel = 0; panel < a.n_panels; ++panel) {
+    for (int vector = 0; vector < kPanelRows / kLanes; vector += kVectors) {
+      product_vectors<kSmallCodes, kBits, kHalves, kVectors>(a, panel, vector);
+    }
+  }
 }
 
 void panel_product(const PanelProductArgs& a) noexcept {
-  const PanelLayout& layout = *a.layout;
-  const bool has_halves = layout.group == 16;
-  if (layout.bits == 8) {
+  const bool has_halves = a.layout->group == 16;
+  if (a.layout->bits == 8) {
     has_halves ? product_all<false, 8, 2>(a) : product_all<false, 8, 1>(a);
-  } else if (layout.has_small_codes) {
+  } else if (a.layout->has_small_codes) {
     has_halves ? product_all<true, 4, 2>(a) : product_all<true, 4, 1>(a);
   } else {
     has_halves ? product_all<false, 4, 2>(a) : product_all<false, 4, 1>(a);

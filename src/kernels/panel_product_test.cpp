@@ -53,7 +53,6 @@ Weights make_weights(const Form& form, int64_t rows, int64_t cols) {
   PanelLayout& l = w.layout;
   l.rows = rows;
   l.cols = cols;
-  l.n_blocks = (cols + kBlockCols - 1) / kBlockCols;
   l.bits = form.bits;
   l.group = form.group;
   l.scale_type = form.scale_type;
@@ -61,13 +60,7 @@ Weights make_weights(const Form& form, int64_t rows, int64_t cols) {
   l.has_small_codes = form.is_small;
   l.offset = form.offset;
   for (int i = 0; i < 16; ++i) l.table[i] = static_cast<int8_t>(form.is_small ? 2 * i - 16 : 16 * i - 128 + i);
-  const auto padded = static_cast<size_t>(l.n_blocks * kBlockCols);
-  const size_t n_groups = (padded + static_cast<size_t>(l.group) - 1) / static_cast<size_t>(l.group);
-  const size_t scale_size = form.scale_type == ScaleType::kF32 ? 4 : 2;
-  const size_t scales = (n_groups * kPanelRows * scale_size + 63) / 64 * 64;
-  l.scales_offset = padded * kPanelRows * static_cast<size_t>(l.bits) / 8;
-  l.biases_offset = l.scales_offset + scales;
-  l.panel_bytes = l.biases_offset + (l.has_bias ? scales : 0);
+  l.set_sizes();
   w.panels = HugeMemory(static_cast<size_t>(l.n_panels()) * l.panel_bytes, "test panels");
   w.values.resize(static_cast<size_t>(rows * cols));
   const auto number = [&](uint64_t stream, int64_t i, std::byte* at) {
@@ -83,20 +76,25 @@ Weights make_weights(const Form& form, int64_t rows, int64_t cols) {
   for (int64_t r = 0; r < rows; ++r) {
     std::byte* panel = w.panels.data() + static_cast<size_t>(r / kPanelRows) * l.panel_bytes;
     const auto lane = static_cast<size_t>(r % kPanelRows);
+    const size_t scale_size = l.scales_bytes / kPanelRows;
+    const int64_t unit_cols = int64_t{l.unit_blocks()} * kBlockCols;
     for (int64_t g = 0; g < cols / l.group; ++g) {
-      const size_t at = (static_cast<size_t>(g) * kPanelRows + lane) * scale_size;
-      const float d = number(1, r * 1000 + g, panel + l.scales_offset + at);
-      const float m = l.has_bias ? number(2, r * 1000 + g, panel + l.biases_offset + at) : 0.0F;
+      std::byte* unit = panel + static_cast<size_t>(g * l.group / unit_cols) * l.unit_bytes;
+      std::byte* scales = unit + static_cast<size_t>(g * l.group % unit_cols / l.group) * l.scales_bytes;
+      const float d = number(1, r * 1000 + g, scales + lane * scale_size);
+      const float m = l.has_bias ? number(2, r * 1000 + g, unit + l.scales_bytes + lane * scale_size) : 0.0F;
       for (int64_t k = g * l.group; k < (g + 1) * l.group; ++k) {
         const auto random = static_cast<uint32_t>(random_bits(7, static_cast<uint64_t>(r), static_cast<uint64_t>(k)));
+        const auto i = static_cast<size_t>(k % unit_cols);
+        std::byte* codes = unit + l.header_bytes;
         int code = 0;
         if (l.bits == 4) {
-          std::byte& byte = panel[static_cast<size_t>(k / 8) * 64 + lane * 4 + static_cast<size_t>(k % 4)];
-          byte |= static_cast<std::byte>((random & 15U) << (k % 8 < 4 ? 0 : 4));
+          codes[(i / 8 * kPanelRows + lane) * 4 + i % 4] |=
+              static_cast<std::byte>((random & 15U) << (i % 8 < 4 ? 0 : 4));
           code = l.table[random & 15U];
         } else {
           code = static_cast<int8_t>(random & 255U);
-          panel[static_cast<size_t>(k / 4) * 64 + lane * 4 + static_cast<size_t>(k % 4)] = static_cast<std::byte>(code);
+          codes[(i / 4 * kPanelRows + lane) * 4 + i % 4] = static_cast<std::byte>(code);
         }
         w.values[static_cast<size_t>(r * cols + k)] = double{d} * (code + double{l.offset}) + double{m};
       }
@@ -127,7 +125,8 @@ struct Activations {
   }
   double value(int token, int64_t k) const {
     const auto at = static_cast<size_t>(token * n_blocks + k / kBlockCols);
-    return double{scales[at]} * (codes[static_cast<size_t>(token * n_blocks * kBlockCols + k)] - zeros[at]);
+    return double{scales[at]} *
+           (codes[static_cast<size_t>(token * n_blocks * kBlockCols + k)] + static_cast<int16_t>(zeros[at]));
   }
 };
 
@@ -179,13 +178,13 @@ TEST_P(PanelKernels, BlocksThatAreNotFiniteBecomeNaN) {
 TEST_P(PanelKernels, ProductsAreTheSameBitsForAnyBatchAndCloseToDoubleArithmetic) {
   const KernelTable& table = kernel_table(GetParam());
   for (const Form& form : kForms) {
-    for (const int64_t cols : {int64_t{128}, int64_t{384}}) {
-      constexpr int kRows = 57;
+    for (const int64_t cols : {int64_t{128}, int64_t{384}, int64_t{1152}}) {
+      constexpr int kRows = 105;
       constexpr int kTokens = 19;
       const Weights w = make_weights(form, kRows, cols);
       const std::vector<float> x = make_rows(kTokens, cols);
       Activations activations(kernel_table(Isa::kScalar), x, kTokens, cols);
-      HugeMemory scratch(panel_scratch_bytes(w.layout), "test scratch");
+      HugeMemory scratch(kPanelScratchBytes, "test scratch");
       std::vector<float> bias(kRows);
       for (size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i) / 8.0F;
       PanelProductArgs args{};

@@ -11,21 +11,23 @@
 
 namespace mobilellm {
 
-/// Rows of a panel. Lane r of every vector belongs to row r, so nothing is ever summed across lanes.
-inline constexpr int kPanelRows = 16;
+/// Rows of a panel: two vectors of 16. Lane r of a vector belongs to one row, so nothing is ever summed across lanes.
+inline constexpr int kPanelRows = 32;
+inline constexpr int kLanes = 16;
 /// Columns that share an activation scale.
 inline constexpr int kBlockCols = 32;
 
 /// How a panel's scales and biases are stored; always exact.
 enum class ScaleType : uint8_t { kF16, kBF16, kF32 };
 
-/// Rows [16 p, 16 p + 16) are panel p; the last one is filled up with zeros. A panel is its codes, then scales, then
-/// biases, each part and the panel itself a multiple of 64 bytes:
-///   codes, 4 bits: per 8 columns 16 words of 32 bits, one per row; the low nibbles of its bytes hold columns 0 to 3,
-///   the
-///     high ones columns 4 to 7; the code is an index into `table`
-///   codes, 8 bits: per 4 columns 16 words, one per row; a byte is the code
-///   scales, biases: per group 16 numbers
+/// Rows [32 p, 32 p + 32) are panel p; the last one is filled up with zeros. A panel is read from its begin to its end.
+/// It is a sequence of units, one per group of columns (per block of 32 columns when groups have 16):
+///   scales: 32 numbers, one per row (two times 32, one per half of the block, when groups have 16)
+///   biases: 32 numbers, if there are any
+///   codes of each block of the unit: 4 bits: per 8 columns 32 words of 32 bits, one per row; the low nibbles of its
+///   bytes
+///     hold columns 0 to 3, the high ones columns 4 to 7; the code is an index into `table`.
+///     8 bits: per 4 columns 32 words, one per row; a byte is the code
 struct PanelLayout {
   int64_t rows = 0;
   int64_t cols = 0;      ///< A multiple of group.
@@ -37,19 +39,33 @@ struct PanelLayout {
   float offset = 0;              ///< w = d (c + offset) + m; only with biases.
   bool has_small_codes = false;  ///< Every code lies in [-16, 16].
   int8_t table[16] = {};         ///< Of 4-bit codes.
-  size_t scales_offset = 0;
-  size_t biases_offset = 0;
+  // Sizes in bytes, all multiples of 64; see set_sizes().
+  size_t scales_bytes = 0;  ///< Of 32 scales.
+  size_t block_bytes = 0;   ///< Codes of a block.
+  size_t header_bytes = 0;  ///< Scales and biases of a unit.
+  size_t unit_bytes = 0;
   size_t panel_bytes = 0;
 
   int64_t n_panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
-  int64_t n_groups() const { return (cols + group - 1) / group; }
+  int64_t n_groups() const { return cols / group; }
+  int unit_blocks() const { return group <= kBlockCols ? 1 : group / kBlockCols; }
+  /// Fills in what follows from the fields above.
+  void set_sizes() {
+    const int n_scales = group < kBlockCols ? kBlockCols / group : 1;
+    n_blocks = (cols + kBlockCols - 1) / kBlockCols;
+    scales_bytes = static_cast<size_t>(kPanelRows) * (scale_type == ScaleType::kF32 ? 4 : 2);
+    block_bytes = static_cast<size_t>(kPanelRows) * kBlockCols * static_cast<size_t>(bits) / 8;
+    header_bytes = scales_bytes * static_cast<size_t>(n_scales + (has_bias ? 1 : 0));
+    unit_bytes = header_bytes + static_cast<size_t>(unit_blocks()) * block_bytes;
+    panel_bytes = unit_bytes * static_cast<size_t>((n_blocks + unit_blocks() - 1) / unit_blocks());
+  }
 };
 
 /// Quantized activations [n_tokens] x [n_blocks * 32 columns].
 struct QuantizedRows {
   uint8_t* codes;  ///< [n_tokens][n_blocks * 32]; columns beyond the row have the zero point.
   float* scales;   ///< [n_tokens][n_blocks]
-  int32_t* zeros;  ///< [n_tokens][n_blocks] zero points, 0..255
+  int32_t* zeros;  ///< [n_tokens][n_blocks] -z modulo 2^16: the low half of a pair of 16-bit numbers
   float* sums;     ///< [n_tokens][n_blocks] sum of the block's values s (u - z)
   int64_t n_blocks;
 };
@@ -74,12 +90,14 @@ struct PanelProductArgs {
   float* y;
   int64_t y_stride;
   const float* bias;   ///< [n_rows] or null
-  std::byte* scratch;  ///< panel_scratch_bytes(layout), at a multiple of 64; used when there are many tokens.
+  std::byte* scratch;  ///< kPanelScratchBytes at a multiple of 64.
 };
 
-/// Of a worker: two panels with codes, scales and sums spread out.
-static inline size_t panel_scratch_bytes(const PanelLayout& layout) {
-  return static_cast<size_t>(layout.n_blocks) * 2 * (kPanelRows * kBlockCols + 5 * kPanelRows * sizeof(float));
-}
+/// With many tokens, the codes, scales and sums of this many blocks of a panel are spread out in scratch at a time,
+/// so that they stay in the first-level cache while every token passes over them.
+inline constexpr int kSpreadBlocks = 16;
+inline constexpr size_t kSpreadHalfBytes = size_t{kSpreadBlocks} * (kLanes * kBlockCols + 5 * kLanes * sizeof(float));
+/// Scratch of one call of panel_product.
+inline constexpr size_t kPanelScratchBytes = 2 * kSpreadHalfBytes;
 
 }  // namespace mobilellm

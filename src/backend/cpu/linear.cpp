@@ -44,18 +44,18 @@ void Linear::set_panels(const PanelLayout& layout, const std::byte* panels) {
 }
 
 size_t Linear::scratch_bytes() const {
-  if (uses_panels()) return panel_scratch_bytes(layout_);
+  if (uses_panels()) return kPanelScratchBytes;
   return static_cast<size_t>(std::max(kScratchFloats, kMinTaskRows * cols())) * sizeof(float);
 }
 
 int64_t Linear::task_rows(int n_tokens, int n_threads) const {
-  constexpr int64_t kPanelPair = 2 * kPanelRows;
   if (n_tokens == 1 && (uses_panels() || !needs_decoding_)) {
     // A few tasks per thread, so that a thread that lost its core holds up little.
     const int64_t wanted = (rows() + 4 * n_threads - 1) / (4 * n_threads);
-    return std::max<int64_t>(kPanelPair, (wanted + kPanelPair - 1) / kPanelPair * kPanelPair);
+    return std::max<int64_t>(int64_t{kPanelRows},
+                             (wanted + int64_t{kPanelRows} - 1) / int64_t{kPanelRows} * int64_t{kPanelRows});
   }
-  if (uses_panels()) return kPanelPair;
+  if (uses_panels()) return int64_t{kPanelRows};
   return std::clamp(kScratchFloats / cols() / kMinTaskRows * kMinTaskRows, kMinTaskRows, kMaxTaskRows);
 }
 

@@ -44,16 +44,20 @@ float scale_at(const PanelLayout& layout, const std::byte* numbers, int64_t inde
 float value_at(const PanelLayout& layout, const std::byte* panels, int64_t row, int64_t k) {
   const std::byte* panel = panels + static_cast<size_t>(row / kPanelRows) * layout.panel_bytes;
   const int64_t lane = row % kPanelRows;
+  const int64_t unit_cols = int64_t{layout.unit_blocks()} * kBlockCols;
+  const std::byte* unit = panel + static_cast<size_t>(k / unit_cols) * layout.unit_bytes;
+  const std::byte* codes = unit + layout.header_bytes;
+  const int64_t i = k % unit_cols;
   int code = 0;
   if (layout.bits == 4) {
-    const int byte = std::to_integer<int>(panel[k / 8 * 64 + lane * 4 + k % 4]);
-    code = layout.table[k % 8 < 4 ? byte & 15 : byte >> 4];
+    const int byte = std::to_integer<int>(codes[(i / 8 * kPanelRows + lane) * 4 + i % 4]);
+    code = layout.table[i % 8 < 4 ? byte & 15 : byte >> 4];
   } else {
-    code = static_cast<int8_t>(std::to_integer<int>(panel[k / 4 * 64 + lane * 4 + k % 4]));
+    code = static_cast<int8_t>(std::to_integer<int>(codes[(i / 4 * kPanelRows + lane) * 4 + i % 4]));
   }
-  const int64_t index = k / layout.group * kPanelRows + lane;
-  const float scale = scale_at(layout, panel + layout.scales_offset, index);
-  const float bias = layout.has_bias ? scale_at(layout, panel + layout.biases_offset, index) : 0.0F;
+  const std::byte* scales = unit + static_cast<size_t>(i / layout.group) * layout.scales_bytes;
+  const float scale = scale_at(layout, scales, lane);
+  const float bias = layout.has_bias ? scale_at(layout, unit + layout.scales_bytes, lane) : 0.0F;
   return scale * (static_cast<float>(code) + layout.offset) + bias;
 }
 
@@ -76,7 +80,7 @@ void expect_same_values(const StoredMatrix& matrix, const std::string& name) {
   }
 }
 
-constexpr int64_t kRows = 37;
+constexpr int64_t kRows = 53;
 
 TEST(PanelMatrix, HoldsEveryGgufFormatMadeOfIntegers) {
   for (const DType dtype : {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ3_K,

@@ -27,7 +27,7 @@ PanelStore::PanelStore(const std::vector<Linear*>& linears, const WeightSource& 
     if (layout.rows == 0) continue;
     const StoredMatrix& matrix = linears[i]->matrix();
     std::byte* panels = memory_.data() + offset;
-    constexpr int64_t kTaskPanels = 8;
+    constexpr int64_t kTaskPanels = 4;
     pool.run((layout.n_panels() + kTaskPanels - 1) / kTaskPanels, [&](int64_t task, int worker) {
       const int64_t begin = task * kTaskPanels;
       pack_panels(matrix, layout, begin, std::min(begin + kTaskPanels, layout.n_panels()), panels,

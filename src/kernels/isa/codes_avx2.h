@@ -54,7 +54,7 @@ struct CodeSums {
 
 template <bool kSmallCodes>
 struct CodeDot {
-  static constexpr int kTilePanels = 1;
+  static constexpr int kTileVectors = 1;
   static constexpr int kTileTokens = 4;
 
   __m256i lo;
@@ -72,7 +72,7 @@ struct CodeDot {
 // are widened, since the instruction for bytes saturates.
 template <bool kSmallCodes>
 struct CodeDot {
-  static constexpr int kTilePanels = 1;
+  static constexpr int kTileVectors = 1;
   static constexpr int kTileTokens = 2;
 
   __m256i lo;
@@ -107,9 +107,10 @@ struct CodeDot {
 #endif
 
   CodeSums code_sums() const { return {lo, hi}; }
-  // this - zero * sums; sums fit in 16 bits, so the product of their low halves is the whole product.
-  Vec16 minus(CodeSums sums, int32_t zero) const {
-    const __m256i z = _mm256_set1_epi32(-zero & 0xffff);
+  // this + factor * sums; both fit in 16 bits and the high half of factor is zero, so the product of the low halves is
+  // the whole product.
+  Vec16 plus(CodeSums sums, int32_t factor) const {
+    const __m256i z = _mm256_set1_epi32(factor);
     return {_mm256_cvtepi32_ps(_mm256_add_epi32(lo, _mm256_madd_epi16(sums.lo, z))),
             _mm256_cvtepi32_ps(_mm256_add_epi32(hi, _mm256_madd_epi16(sums.hi, z)))};
   }

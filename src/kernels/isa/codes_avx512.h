@@ -38,7 +38,7 @@ struct CodeSums {
 // Exact sums of codes times unsigned bytes, one per row. flush() follows every 4 calls of add() at the latest.
 template <bool kSmallCodes>
 struct CodeDot {
-  static constexpr int kTilePanels = 2;
+  static constexpr int kTileVectors = 2;
   static constexpr int kTileTokens = 8;
 
   __m512i v;
@@ -48,9 +48,10 @@ struct CodeDot {
   }
   void flush() {}
   CodeSums code_sums() const { return {v}; }
-  // this - zero * sums; sums fit in 16 bits, so the product of their low halves is the whole product.
-  Vec16 minus(CodeSums sums, int32_t zero) const {
-    return {_mm512_cvtepi32_ps(_mm512_dpwssd_epi32(v, sums.v, _mm512_set1_epi32(-zero & 0xffff)))};
+  // this + factor * sums; both fit in 16 bits and the high half of factor is zero, so the product of the low halves is
+  // the whole product.
+  Vec16 plus(CodeSums sums, int32_t factor) const {
+    return {_mm512_cvtepi32_ps(_mm512_dpwssd_epi32(v, sums.v, _mm512_set1_epi32(factor)))};
   }
 };
 

@@ -42,7 +42,7 @@ struct CodeSums {
 
 template <bool kSmallCodes>
 struct CodeDot {
-  static constexpr int kTilePanels = 1;
+  static constexpr int kTileVectors = 1;
   static constexpr int kTileTokens = 2;
 
   int32_t v[16];
@@ -58,8 +58,9 @@ struct CodeDot {
     std::memcpy(s.v, v, sizeof(v));
     return s;
   }
-  Vec16 minus(const CodeSums& sums, int32_t zero) const {
-    return Vec16::make([&](int i) { return static_cast<float>(v[i] - zero * sums.v[i]); });
+  // this + factor * sums, where factor is a number of 16 bits.
+  Vec16 plus(const CodeSums& sums, int32_t factor) const {
+    return Vec16::make([&](int i) { return static_cast<float>(v[i] + static_cast<int16_t>(factor) * sums.v[i]); });
   }
 };
 
