@@ -94,8 +94,8 @@ struct PanelProductArgs {
 };
 
 /// With many tokens, the codes, scales and sums of this many blocks of a panel are spread out in scratch at a time,
-/// so that they stay in the first-level cache while every token passes over them.
-inline constexpr int kSpreadBlocks = 16;
+/// so that they stay in the second-level cache while every token passes over them.
+inline constexpr int kSpreadBlocks = 64;
 inline constexpr size_t kSpreadHalfBytes = size_t{kSpreadBlocks} * (kLanes * kBlockCols + 5 * kLanes * sizeof(float));
 /// Scratch of one call of panel_product.
 inline constexpr size_t kPanelScratchBytes = 2 * kSpreadHalfBytes;
