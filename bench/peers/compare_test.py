@@ -48,6 +48,13 @@ class ResultTest(unittest.TestCase):
         line = results.table([result], ["ours", "fast", "slow"])[-1]
         self.assertIn("| 20.0 | **10.0** | failed | 2.00 |", line)
 
+    def test_the_document_tells_how_many_runs_count(self):
+        facts = {"date": "2026-01-01", "cpu": "c", "cores": 2, "cpu_family_model": "1/2", "isa": ["avx2"],
+                 "memory_gb": 8, "system": "s", "compiler": "c++", "commit": "abc", "limits": None}
+        both = [self.make("tok/s", ours=[1, 2, 3]), self.make("tok/s", ours=[1])]
+        text = results.document(facts, {"ours": "1"}, both, ["ours"])
+        self.assertIn("medians of 1 to 3 runs", text)
+
     def test_new_results_replace_older_ones_of_the_same_row(self):
         old, new = self.make("tok/s", ours=[1]), self.make("tok/s", ours=[2])
         self.assertEqual(results.merge([old], [new]), [new])

@@ -21,11 +21,14 @@ def main():
     parser.add_argument("--shared", type=int, default=0)
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--exact", action="store_true", help="activations in f32")
     options = parser.parse_args()
 
     settings = {}
     if options.threads is not None:
         settings = {"INFERENCE_NUM_THREADS": options.threads, "ENABLE_CPU_PINNING": True}
+    if options.exact:
+        settings.update(INFERENCE_PRECISION_HINT="f32", DYNAMIC_QUANTIZATION_GROUP_SIZE=0)
     if options.batch > 1:
         scheduler = genai.SchedulerConfig()
         scheduler.enable_prefix_caching = True

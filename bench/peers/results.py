@@ -90,7 +90,12 @@ def table(results, engines):
     return lines
 
 
-def document(facts, versions, results, engines, repeat):
+def run_counts(results):
+    counts = {len(runs) for result in results for runs in result.runs.values()} or {0}
+    return str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+
+
+def document(facts, versions, results, engines):
     limits = facts.get("limits") or {}
     lines = [f"# Side by side, {facts['date']}, {facts['cpu']}", ""]
     lines += [f"- {facts['cores']} cores, family/model {facts['cpu_family_model']}, {', '.join(facts['isa'])}; "
@@ -100,6 +105,6 @@ def document(facts, versions, results, engines, repeat):
         lines.append(f"- measured limits: read {limits.get('bandwidth_gb_per_s')} GB/s at the model's size, "
                      f"{limits.get('bandwidth_large_gb_per_s')} GB/s at 1 GB; {limits.get('peak_gops')} Gop/s "
                      f"({limits.get('peak_kind')})")
-    lines += [f"- medians of {repeat} runs that took turns; tok/s unless the test names a unit; ratio: how many times "
+    lines += [f"- medians of {run_counts(results)} runs that took turns; tok/s unless the test names a unit; ratio: how many times "
               "better than the best peer (bold); others: most cores that other programs held during a run", ""]
     return "\n".join(lines + table(results, engines)) + "\n"
