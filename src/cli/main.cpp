@@ -25,6 +25,7 @@ constexpr Command kCommands[] = {
     {"generate", "answer a prompt, streaming the text", run_generate},
     {"inspect", "tell what a model is and whether its files are right", run_inspect},
     {"convert", "write a model in another format", run_convert},
+    {"quantize", "write a model in fewer bits", run_quantize},
     {"summary", "tell how a model's linear layers are quantized", run_summary},
     {"verify", "compare a model's results with reference values", run_verify},
     {"tokenize", "turn text into token ids and back", run_tokenize},

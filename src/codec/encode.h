@@ -29,6 +29,11 @@ class EncodedMatrix {
   std::span<std::byte> data() { return data_; }
   std::span<std::byte> scales() { return scales_; }
   std::span<std::byte> biases() { return biases_; }
+  /// Frees the codes, which have been written somewhere; scales and biases stay.
+  void release_data() {
+    data_ = {};
+    matrix_.data = {};
+  }
 
  private:
   StoredMatrix matrix_;

@@ -13,6 +13,8 @@
 
 namespace mobilellm {
 
+class MatrixQuantizer;
+
 enum class ModelFormat : uint8_t { kHuggingFace, kMlx, kGguf };
 
 /// "hf", "mlx", "gguf".
@@ -27,6 +29,7 @@ struct ConvertOptions {
   bool dequantize = false;     ///< Quantized tensors become float.
   /// Bytes of tensors in one file. Unset: 5 GiB for folders, one file for GGUF.
   std::optional<size_t> max_shard_bytes;
+  MatrixQuantizer* quantizer = nullptr;       ///< Decides about matrices first; not for the target `hf`.
   std::function<void(double)> on_progress;    ///< 0 to 1.
   const std::atomic<bool>* cancel = nullptr;  ///< Looked at often; makes convert_model() throw kCancelled.
 };

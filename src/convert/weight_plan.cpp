@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "codec/repack.h"
 #include "convert/float_rows.h"
+#include "convert/matrix_quantizer.h"
 #include "convert/row_order.h"
 
 namespace mobilellm {
@@ -247,9 +248,14 @@ class Planner {
 
   void plan_matrix(const TensorEntry& source, const TensorEntry& target, const TensorMatch& match) {
     const MatrixJob job{stored_matrix(match), match, row_order(source)};
-    const Treatment treatment = choose(job.matrix, match.weight->name);
     const std::string& name = target.names.front();
     if (source.role == TensorRole::kEmbedTokens) plan_.main_dtype = float_type(job.matrix);
+    if (in_.options.quantizer != nullptr) {
+      const std::optional<MatrixStorage> storage =
+          in_.options.quantizer->choose_storage(target, float_type(job.matrix));
+      if (storage) return plan_encoded(job, target, *storage);
+    }
+    const Treatment treatment = choose(job.matrix, match.weight->name);
     switch (treatment) {
       case Treatment::kFloat:
         return plan_float(job, name, target.shape);
@@ -368,6 +374,45 @@ class Planner {
     add_part(".weight", DType::kU32, {shape[0], shape[1] * params.bits / 32}, &PackedRows::weight);
     add_part(".scales", is_affine ? DType::kF16 : DType::kU8, groups, &PackedRows::scales);
     if (is_affine) add_part(".biases", DType::kF16, groups, &PackedRows::biases);
+  }
+
+  // One encoding gives all parts of packed groups, whose turns come apart: what is not written yet waits.
+  void plan_encoded(const MatrixJob& job, const TensorEntry& target, const MatrixStorage& storage) {
+    const auto parts = std::make_shared<std::unique_ptr<EncodedMatrix>>();
+    const auto encoded = [job, target, storage, parts, quantizer = in_.options.quantizer]() -> EncodedMatrix& {
+      if (*parts == nullptr) {
+        *parts =
+            std::make_unique<EncodedMatrix>(storage.allocate(job.matrix.rows, job.matrix.cols, target.names.front()));
+        std::vector<float> values;
+        job.for_each_chunk([&](int64_t begin, int64_t end) {
+          job.decode(begin, end, values);
+          quantizer->encode(target, begin, end, values.data(), **parts);
+        });
+      }
+      return **parts;
+    };
+    const std::string& name = target.names.front();
+    if (storage.block_type != DType::kU32) {
+      add(name, storage.block_type, target.shape, released(job, [encoded, parts](const ByteSink& sink) {
+            sink(encoded().data());
+            parts->reset();
+          }));
+      return;
+    }
+    packings_.emplace_back(module_path(name), storage.params);
+    const std::vector<int64_t> groups = {target.shape[0], target.shape[1] / storage.params.group_size};
+    add(name, DType::kU32, {target.shape[0], target.shape[1] * storage.params.bits / 32},
+        released(job, [encoded](const ByteSink& sink) {
+          EncodedMatrix& matrix = encoded();
+          sink(matrix.data());
+          matrix.release_data();
+        }));
+    const bool is_affine = storage.params.mode == QuantMode::kAffine;
+    add(module_path(name) + ".scales", is_affine ? storage.scale_dtype : DType::kU8, groups,
+        [encoded](const ByteSink& sink) { sink(encoded().scales()); });
+    if (!is_affine) return;
+    add(module_path(name) + ".biases", storage.scale_dtype, groups,
+        [encoded](const ByteSink& sink) { sink(encoded().biases()); });
   }
 
   // ----- the section of config.json -----

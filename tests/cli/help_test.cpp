@@ -13,8 +13,8 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-const char* const kCommands[] = {"generate", "inspect",  "convert", "summary", "verify",
-                                 "tokenize", "template", "bench",   "doctor"};
+const char* const kCommands[] = {"generate", "inspect",  "convert",  "quantize", "summary",
+                                 "verify",   "tokenize", "template", "bench",    "doctor"};
 
 void expect_one_error_line(const ProgramResult& result) {
   EXPECT_THAT(result.err, StartsWith("mobilellm: "));

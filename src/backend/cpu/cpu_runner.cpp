@@ -94,6 +94,7 @@ class CpuRunner final : public Runner {
   void copy_page(int from, int to) override { cache_.copy_page(from, to); }
   void forget_window(int page) override { cache_.forget_window(page); }
   void set_hidden_observer(HiddenObserver observer) override { observer_ = std::move(observer); }
+  void set_input_observer(InputObserver observer) override { input_observer_ = std::move(observer); }
 
   void forward(std::span<const SequenceSlice> batch, float* logits) override {
     collect_rows(batch);
@@ -159,9 +160,10 @@ class CpuRunner final : public Runner {
       block(i, rows);
       observe(i + 1, n);
     }
-    if (observer_) {
+    if (observer_ || input_observer_) {
       norm_rows(final_norm_, hidden_.data(), normed_.data(), n);
-      observer_(spec_.n_layers() + 1, std::span(normed_.data(), n * d_model));
+      if (observer_) observer_(spec_.n_layers() + 1, std::span(normed_.data(), n * d_model));
+      observe_input(spec_.n_layers(), LinearInput::kHead, normed_.data(), n);
     }
     write_logits(rows, logits);
   }
@@ -184,7 +186,7 @@ class CpuRunner final : public Runner {
       norm_rows(layer.mlp_norm, hidden_.data(), normed_.data(), n);
       input = normed_.data();
     }
-    mlp(layer, n, input, branch_.data());
+    mlp(index, n, input, branch_.data());
     if (!layer.mlp_post_norm.empty()) norm_rows(layer.mlp_post_norm, branch_.data(), branch_.data(), n);
     add_rows(branch_.data(), n);
   }
@@ -199,6 +201,7 @@ class CpuRunner final : public Runner {
     k_.resize(std::max(k_.size(), n * kv_width));
     v_.resize(std::max(v_.size(), n * kv_width));
     attended_.resize(std::max(attended_.size(), n * q_width));
+    observe_input(index, LinearInput::kAttention, input, n);
     multiply({{&layer.q_proj, q_.data()}, {&layer.k_proj, k_.data()}, {&layer.v_proj, v_.data()}}, input, n);
 
     const auto groups = attention_.store_groups();
@@ -216,6 +219,7 @@ class CpuRunner final : public Runner {
       }
     });
     attention_.run(index, q_.data(), attended_.data());
+    observe_input(index, LinearInput::kAttentionOutput, attended_.data(), n);
     multiply({{&layer.o_proj, out}}, attended_.data(), n);
   }
 
@@ -238,7 +242,9 @@ class CpuRunner final : public Runner {
     return static_cast<float>(std::log1p(steps) * spec.temperature.attn_scale + 1.0);
   }
 
-  void mlp(const Layer& layer, size_t n, const float* input, float* out) {
+  void mlp(int index, size_t n, const float* input, float* out) {
+    const Layer& layer = layers_[static_cast<size_t>(index)];
+    observe_input(index, LinearInput::kMlp, input, n);
     const auto d_ff = static_cast<size_t>(layer.spec.d_ff);
     gate_.resize(std::max(gate_.size(), n * d_ff));
     up_.resize(std::max(up_.size(), n * d_ff));
@@ -250,9 +256,11 @@ class CpuRunner final : public Runner {
                input, n);
     }
     activate(layer.spec.activation, gate_.data(), up_.data(), n, layer.spec.d_ff);
+    observe_input(index, LinearInput::kMlpDown, gate_.data(), n);
     multiply({{&layer.down_proj, out}}, gate_.data(), n);
     if (layer.spec.mlp == MlpKind::kDualBranch) {
       activate(layer.spec.activation, plain_.data(), nullptr, n, layer.spec.d_ff_plain);
+      observe_input(index, LinearInput::kPlainDown, plain_.data(), n);
       plain_out_.resize(std::max(plain_out_.size(), n * static_cast<size_t>(spec_.d_model)));
       multiply({{&layer.plain_down, plain_out_.data()}}, plain_.data(), n);
       for (size_t i = 0; i < n; ++i)
@@ -375,6 +383,10 @@ class CpuRunner final : public Runner {
     if (observer_) observer_(index, std::span(hidden_.data(), n * static_cast<size_t>(spec_.d_model)));
   }
 
+  void observe_input(int layer, LinearInput input, const float* x, size_t n) {
+    if (input_observer_) input_observer_(layer, input, x, static_cast<int64_t>(n));
+  }
+
   ModelSpec spec_;
   const KernelTable& kernels_;
   ThreadPool pool_;
@@ -387,6 +399,7 @@ class CpuRunner final : public Runner {
   Attention attention_;
   std::vector<RopeCache> rope_;
   HiddenObserver observer_;
+  InputObserver input_observer_;
 
   std::vector<Row> rows_;
   std::vector<AttentionRow> attention_rows_;

@@ -7,6 +7,7 @@ namespace mobilellm::cli {
 int run_generate(int argc, const char* const* argv);
 int run_inspect(int argc, const char* const* argv);
 int run_convert(int argc, const char* const* argv);
+int run_quantize(int argc, const char* const* argv);
 int run_summary(int argc, const char* const* argv);
 int run_verify(int argc, const char* const* argv);
 int run_tokenize(int argc, const char* const* argv);

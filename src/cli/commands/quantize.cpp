@@ -1,0 +1,188 @@
+// mobilellm quantize: a model in fewer bits.
+#include <array>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "cli/args.h"
+#include "cli/commands/commands.h"
+#include "cli/terminal.h"
+#include "quant/quantize_model.h"
+
+namespace mobilellm::cli {
+namespace {
+
+struct QuantizeFlags {
+  std::optional<std::string> model_path;
+  std::optional<std::string> positional_path;
+  std::optional<std::string> output;
+  std::optional<int64_t> bits;
+  std::optional<int64_t> group_size;
+  std::string mode = "affine";
+  std::string type;
+  std::string method = "rtn";
+  bool json = false;
+};
+
+// The GGUF types that quantize writes.
+constexpr std::array kBlockTypes = {DType::kQ4_0,   DType::kQ4_1,   DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
+                                    DType::kQ2_K,   DType::kQ3_K,   DType::kQ4_K, DType::kQ5_K, DType::kQ6_K,
+                                    DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4};
+
+DType read_type(const Args& args, const std::string& name) {
+  std::string known;
+  for (const DType type : kBlockTypes) {
+    if (name == dtype_name(type)) return type;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", dtype_name(type));
+  }
+  args.fail_usage(fmt::format("--type: got '{}', expected one of {}", name, known));
+}
+
+void choose_format(const Args& args, const QuantizeFlags& flags, QuantizeOptions& options) {
+  const bool is_gguf = options.target.ends_with(".gguf");
+  if (is_gguf != !flags.type.empty()) {
+    args.fail_usage(is_gguf ? "--type is missing: which GGUF type, such as Q4_K"
+                            : "--type is for GGUF: end the name of --output in .gguf");
+  }
+  if (is_gguf) {
+    if (flags.bits || flags.group_size || flags.mode != "affine") {
+      args.fail_usage("--bits, --group-size and --mode are for mlx-lm folders; a GGUF file takes --type");
+    }
+    options.format = ModelFormat::kGguf;
+    options.block_type = read_type(args, flags.type);
+    return;
+  }
+  const std::optional<QuantMode> mode = find_quant_mode(flags.mode);
+  if (!mode) args.fail_usage(fmt::format("--mode: got '{}', expected affine, mxfp4, nvfp4 or mxfp8", flags.mode));
+  options.format = ModelFormat::kMlx;
+  const int usual_bits = *mode == QuantMode::kMxfp8 ? 8 : 4;
+  const int usual_group = *mode == QuantMode::kAffine ? 64 : *mode == QuantMode::kNvfp4 ? 16 : 32;
+  options.params = {*mode, static_cast<int>(flags.bits.value_or(usual_bits)),
+                    static_cast<int>(flags.group_size.value_or(usual_group))};
+}
+
+double bits_per_weight(const ConvertReport& report) {
+  return static_cast<double>(report.n_bytes) * 8 / static_cast<double>(report.n_parameters);
+}
+
+void print_text(const QuantizeReport& report, const QuantizeOptions& options) {
+  for (const std::string& note : report.conversion.notes) {
+    print_status(printable(fmt::format("mobilellm: note: {}\n", note)));
+  }
+  const QuantizedMatrix* worst = nullptr;
+  for (const QuantizedMatrix& matrix : report.matrices) {
+    if (matrix.storage == "float") {
+      print_status(printable(
+          fmt::format("mobilellm: note: {} stays float, its rows do not divide into groups or blocks\n", matrix.name)));
+    }
+    if (worst == nullptr || matrix.relative_error > worst->relative_error) worst = &matrix;
+  }
+  if (worst != nullptr) {
+    print(printable(fmt::format("largest error: {:.3g} of the {} ({}, {})\n", worst->relative_error,
+                                report.n_calibration_tokens > 0 ? "outputs" : "weights", worst->name, worst->storage)));
+  }
+  print(
+      printable(fmt::format("saved {} ({} matrices by {}, {:.1f} MB, {:.3f} bits per weight)\n", options.target,
+                            report.matrices.size(), quant_method_name(options.method),
+                            static_cast<double>(report.conversion.n_bytes) / 1e6, bits_per_weight(report.conversion))));
+}
+
+void print_json(const QuantizeReport& report, const QuantizeOptions& options) {
+  Json matrices = Json::array();
+  for (const QuantizedMatrix& matrix : report.matrices) {
+    matrices.push(Json::object()
+                      .set("name", matrix.name)
+                      .set("storage", matrix.storage)
+                      .set("values", matrix.n_values)
+                      .set("relative_error", matrix.relative_error));
+  }
+  Json notes = Json::array();
+  for (const std::string& note : report.conversion.notes) notes.push(note);
+  print(Json::object()
+            .set("path", options.target)
+            .set("method", quant_method_name(options.method))
+            .set("calibration_tokens", report.n_calibration_tokens)
+            .set("parameters", report.conversion.n_parameters)
+            .set("bytes", report.conversion.n_bytes)
+            .set("bits_per_weight", bits_per_weight(report.conversion))
+            .set("matrices", std::move(matrices))
+            .set("notes", std::move(notes))
+            .dump_pretty() +
+        "\n");
+}
+
+}  // namespace
+
+int run_quantize(int argc, const char* const* argv) {
+  QuantizeFlags flags;
+  QuantizeOptions options;
+  int64_t n_threads = 0;
+  Args args("quantize",
+            "Writes a model in fewer bits, embedding and output table included: an mlx-lm folder, or a GGUF file. The "
+            "target appears only when it is complete.",
+            "[--model-path] PATH --output PATH [flags]");
+  args.text("--model-path,--hf-path,--model", "PATH", flags.model_path, "model folder or .gguf file to quantize");
+  args.positional("PATH", flags.positional_path, "the same without the flag");
+  args.text("--output,--mlx-path,-o", "PATH", flags.output, "folder or .gguf file to write; must not exist");
+  args.section("Storage");
+  args.integer("--bits,--q-bits", "N", flags.bits, 2, 8, "bits of a weight: 2, 3, 4, 5, 6 or 8 (default: 4)");
+  args.integer("--group-size,--q-group-size", "N", flags.group_size, 16, 128,
+               "weights that share a scale: 32, 64 or 128 (default: 64)");
+  args.text("--mode,--q-mode", "MODE", flags.mode, "affine, mxfp4, nvfp4 or mxfp8 (default: affine)");
+  args.text("--type", "TYPE", flags.type, "GGUF type of all matrices, such as Q4_K, Q4_0 or IQ4_NL");
+  args.section("Method");
+  args.text("--method", "METHOD", flags.method,
+            "rtn rounds; fit fits scales to the inputs that calibration sees; gptq also lets weights make up for each "
+            "other's errors, affine only (default: rtn)");
+  args.list("--calibration", "FILE", options.calibration,
+            "text for fit and gptq, or .jsonl with a key \"text\"; may be given again");
+  args.integer("--calibration-tokens", "N", options.calibration_tokens, 1, int64_t{1} << 30,
+               "most tokens of calibration (default: 32768)");
+  args.integer("--threads", "N", n_threads, 0, 1024, "threads (default: every core)");
+  args.flag("--json", flags.json, "print the result, matrix by matrix, as one JSON object");
+  args.example("mobilellm quantize MODEL --output OUT --bits 4 --group-size 64");
+  args.example("mobilellm quantize MODEL -o OUT --bits 3 --method gptq --calibration text.txt");
+  args.example("mobilellm quantize MODEL -o OUT.gguf --type Q4_K");
+  if (!args.parse(argc, argv)) return 0;
+  if (flags.positional_path) flags.model_path = flags.positional_path;
+  if (!flags.model_path) args.fail_usage("the model to quantize is missing: --model-path PATH");
+  if (!flags.output) args.fail_usage("the target is missing: --output PATH");
+  options.source = *flags.model_path;
+  options.target = *flags.output;
+  options.method = parse_quant_method(flags.method);
+  options.n_threads = static_cast<int>(n_threads);
+  choose_format(args, flags, options);
+
+  const CancelScope scope;
+  std::optional<ProgressBar> bar;
+  std::string shown_stage;
+  options.on_progress = [&](const char* stage, double fraction) {
+    if (shown_stage != stage) {
+      if (bar) bar->clear();
+      bar.emplace(stage);
+      shown_stage = stage;
+    }
+    bar->update(fraction);
+  };
+  options.cancel = &CancelScope::flag();
+  QuantizeReport report;
+  try {
+    report = quantize_model(options);
+  } catch (const Error& error) {
+    if (bar) bar->clear();
+    if (error.code() != ErrorCode::kCancelled) throw;
+    print_error(error.what());
+    return CancelScope::requested_status();
+  }
+  if (bar) bar->clear();
+  if (flags.json) {
+    print_json(report, options);
+  } else {
+    print_text(report, options);
+  }
+  return 0;
+}
+
+}  // namespace mobilellm::cli

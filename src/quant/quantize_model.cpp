@@ -1,0 +1,280 @@
+// The course of a quantization: read text, calibrate, convert.
+#include "quant/quantize_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "backend/registry.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "base/json.h"
+#include "base/thread_pool.h"
+#include "base/topology.h"
+#include "convert/matrix_quantizer.h"
+#include "model/loader.h"
+#include "quant/model_moments.h"
+
+namespace mobilellm {
+namespace {
+
+constexpr size_t kChunkTokens = 512;
+constexpr size_t kMaxTextBytes = size_t{256} << 20;
+
+std::string read_calibration_text(const std::string& path) {
+  std::string text = read_file(path, kMaxTextBytes);
+  if (!path.ends_with(".jsonl")) return text;
+  std::string joined;
+  size_t line_number = 0;
+  for (size_t begin = 0; begin < text.size(); ++line_number) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = std::string_view(text).substr(begin, end - begin);
+    begin = end + 1;
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    const std::string origin = fmt::format("[quant] {}, line {}", path, line_number + 1);
+    const Json row = Json::parse(line, origin);
+    joined += JsonObjectReader(row, origin).get_string("text") + "\n\n";
+  }
+  return joined;
+}
+
+// The type with smaller blocks that takes the place of one whose blocks do not fit the rows, near in bits.
+DType smaller_blocks(DType type) {
+  switch (type) {
+    case DType::kQ2_K:
+    case DType::kQ3_K:
+    case DType::kIQ4_XS:
+      return DType::kIQ4_NL;
+    case DType::kQ4_K:
+      return DType::kQ5_0;
+    case DType::kQ5_K:
+      return DType::kQ5_1;
+    case DType::kQ6_K:
+      return DType::kQ8_0;
+    default:
+      return type;
+  }
+}
+
+class ModelQuantizer final : public MatrixQuantizer {
+ public:
+  ModelQuantizer(const QuantizeOptions& options, const ModelMoments* moments, bool is_tied, ThreadPool& pool,
+                 QuantizeReport& report)
+      : options_(options), moments_(moments), is_tied_(is_tied), pool_(pool), report_(report) {}
+
+  std::optional<MatrixStorage> choose_storage(const TensorEntry& entry, DType dtype) override {
+    const int64_t cols = entry.shape[1];
+    MatrixStorage storage;
+    storage.scale_dtype = dtype;
+    if (options_.format == ModelFormat::kGguf) {
+      storage.block_type = options_.block_type;
+      if (cols % dtype_info(storage.block_type).block_values != 0) {
+        storage.block_type = smaller_blocks(storage.block_type);
+      }
+      if (cols % dtype_info(storage.block_type).block_values != 0) return keep(entry);
+      return storage;
+    }
+    storage.params = options_.params;
+    while (storage.params.mode == QuantMode::kAffine && storage.params.group_size > 32 &&
+           cols % storage.params.group_size != 0) {
+      storage.params.group_size /= 2;
+    }
+    if (cols % storage.params.group_size != 0) return keep(entry);
+    return storage;
+  }
+
+  void encode(const TensorEntry& entry, int64_t row_begin, int64_t row_end, const float* values,
+              EncodedMatrix& out) override {
+    if (row_begin == 0) begin_matrix(entry, out.view());
+    const StoredMatrix& matrix = out.view();
+    if (matrix.bits != 0 && matrix.codec == find_codec("affine")) {
+      layer_->quantize_rows(values, row_begin, row_end, out, pool_);
+    } else {
+      const bool has_importance = options_.method != QuantMethod::kRtn && !diagonal_.empty();
+      encode_chunk(values, row_begin, row_end,
+                   has_importance ? std::span<const float>(diagonal_) : std::span<const float>(), out);
+    }
+    add_errors(values, row_begin, row_end, matrix);
+    if (row_end == matrix.rows) end_matrix();
+  }
+
+ private:
+  std::optional<MatrixStorage> keep(const TensorEntry& entry) {
+    report_.matrices.push_back({entry.names.front(), "float", entry.shape[0] * entry.shape[1], 0.0});
+    return std::nullopt;
+  }
+
+  // A matrix is read as an output table by calibration's last input; an embedding table of its own is only looked up.
+  const InputMoments* moments_of(const TensorEntry& entry) const {
+    if (moments_ == nullptr || (entry.role == TensorRole::kEmbedTokens && !is_tied_)) return nullptr;
+    return &moments_->of(entry.role, entry.layer);
+  }
+
+  void begin_matrix(const TensorEntry& entry, const StoredMatrix& matrix) {
+    const InputMoments* moments = moments_of(entry);
+    diagonal_ = moments == nullptr ? std::vector<float>() : moments->diagonal();
+    name_ = entry.names.front();
+    squared_error_ = 0.0;
+    squares_ = 0.0;
+    if (matrix.codec != find_codec("affine")) return;
+    if (moments != nullptr && moments == layer_moments_) return;
+    layer_moments_ = moments;
+    if (moments == nullptr && options_.method != QuantMethod::kRtn) {
+      const InputMoments even(matrix.cols, false);
+      layer_ = std::make_unique<LayerQuantizer>(QuantMethod::kFit, &even, pool_);
+    } else {
+      layer_ = std::make_unique<LayerQuantizer>(options_.method, moments, pool_);
+    }
+  }
+
+  void encode_chunk(const float* values, int64_t row_begin, int64_t row_end, std::span<const float> importance,
+                    EncodedMatrix& out) {
+    constexpr int64_t kRows = 32;
+    pool_.run((row_end - row_begin + kRows - 1) / kRows, [&](int64_t task, int /*worker*/) {
+      const int64_t begin = row_begin + task * kRows;
+      encode_rows(out, begin, std::min(begin + kRows, row_end), values + (begin - row_begin) * out.view().cols,
+                  importance);
+    });
+  }
+
+  void add_errors(const float* values, int64_t row_begin, int64_t row_end, const StoredMatrix& matrix) {
+    const int64_t cols = matrix.cols;
+    const int64_t n_rows = row_end - row_begin;
+    std::vector<double> errors(static_cast<size_t>(n_rows));
+    std::vector<double> squares(static_cast<size_t>(n_rows));
+    pool_.run(n_rows, [&](int64_t row, int /*worker*/) {
+      std::vector<float> decoded(static_cast<size_t>(cols));
+      matrix.codec->decode_rows(matrix, row_begin + row, row_begin + row + 1, decoded.data());
+      for (int64_t k = 0; k < cols; ++k) {
+        const double weight = diagonal_.empty() ? 1.0 : static_cast<double>(diagonal_[static_cast<size_t>(k)]);
+        const auto value = static_cast<double>(values[row * cols + k]);
+        const double error = value - static_cast<double>(decoded[static_cast<size_t>(k)]);
+        errors[static_cast<size_t>(row)] += weight * error * error;
+        squares[static_cast<size_t>(row)] += weight * value * value;
+      }
+    });
+    for (size_t row = 0; row < errors.size(); ++row) {
+      squared_error_ += errors[row];
+      squares_ += squares[row];
+    }
+    storage_ = matrix.bits == 0
+                   ? dtype_name(matrix.dtype)
+                   : fmt::format("{} {} bits, group {}", matrix.codec->name(), matrix.bits, matrix.group_size);
+    n_values_ = matrix.rows * matrix.cols;
+  }
+
+  void end_matrix() {
+    const double relative = squares_ > 0.0 ? std::sqrt(squared_error_ / squares_) : 0.0;
+    report_.matrices.push_back({name_, storage_, n_values_, relative});
+  }
+
+  const QuantizeOptions& options_;
+  const ModelMoments* moments_;
+  bool is_tied_;
+  ThreadPool& pool_;
+  QuantizeReport& report_;
+  // Of the matrix that is being encoded; the layer quantizer serves all that read the same input.
+  std::unique_ptr<LayerQuantizer> layer_;
+  const InputMoments* layer_moments_ = nullptr;
+  std::vector<float> diagonal_;
+  std::string name_, storage_;
+  int64_t n_values_ = 0;
+  double squared_error_ = 0.0;
+  double squares_ = 0.0;
+};
+
+void check_options(const QuantizeOptions& options) {
+  if (options.format == ModelFormat::kHuggingFace) {
+    fail(ErrorCode::kInvalidArgument, "[quant] format: got hf, expected mlx or gguf, which hold quantized weights");
+  }
+  const bool is_affine = options.format == ModelFormat::kMlx && options.params.mode == QuantMode::kAffine;
+  if (options.format == ModelFormat::kMlx) check_quantization_params(options.params);
+  if (options.method == QuantMethod::kGptq && !is_affine) {
+    fail(ErrorCode::kInvalidArgument, "[quant] method gptq: expected affine groups; use fit or rtn for other formats");
+  }
+  if (options.method != QuantMethod::kRtn && options.calibration.empty()) {
+    fail(ErrorCode::kInvalidArgument, "[quant] method {}: got no calibration text, expected at least one file",
+         quant_method_name(options.method));
+  }
+}
+
+class Quantization {
+ public:
+  explicit Quantization(const QuantizeOptions& options)
+      : options_(options), pool_(options.n_threads > 0 ? options.n_threads : usable_cores()) {}
+
+  QuantizeReport run() {
+    check_options(options_);
+    bool is_tied = false;
+    std::optional<ModelMoments> moments;
+    if (options_.method != QuantMethod::kRtn) {
+      moments = calibrate(is_tied);
+      report_.n_calibration_tokens = moments->n_tokens();
+    }
+    ModelQuantizer quantizer(options_, moments ? &*moments : nullptr, is_tied, pool_, report_);
+    ConvertOptions convert;
+    convert.source = options_.source;
+    convert.target = options_.target;
+    convert.format = options_.format;
+    convert.quantizer = &quantizer;
+    convert.cancel = options_.cancel;
+    convert.on_progress = [&](double fraction) { progress("quantizing", fraction); };
+    report_.conversion = convert_model(convert);
+    return std::move(report_);
+  }
+
+ private:
+  void progress(const char* stage, double fraction) const {
+    if (options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed)) {
+      fail(ErrorCode::kCancelled, "[quant] stopped; nothing was written to {}", options_.target);
+    }
+    if (options_.on_progress) options_.on_progress(stage, fraction);
+  }
+
+  std::vector<std::vector<int32_t>> read_chunks(const Tokenizer& tokenizer) const {
+    std::vector<std::vector<int32_t>> chunks;
+    int64_t n_tokens = 0;
+    for (const std::string& path : options_.calibration) {
+      progress("reading", 0.0);
+      const std::vector<int32_t> ids = tokenizer.encode(read_calibration_text(path));
+      for (size_t begin = 0; begin < ids.size() && n_tokens < options_.calibration_tokens; begin += kChunkTokens) {
+        const auto left = static_cast<size_t>(options_.calibration_tokens - n_tokens);
+        const size_t end = std::min({begin + kChunkTokens, ids.size(), begin + left});
+        chunks.emplace_back(ids.begin() + static_cast<std::ptrdiff_t>(begin),
+                            ids.begin() + static_cast<std::ptrdiff_t>(end));
+        n_tokens += static_cast<int64_t>(end - begin);
+      }
+    }
+    if (n_tokens == 0) fail(ErrorCode::kInvalidArgument, "[quant] calibration: got text without tokens");
+    return chunks;
+  }
+
+  ModelMoments calibrate(bool& is_tied) {
+    LoadedModel model = load_model(options_.source);
+    if (model.tokenizer == nullptr) {
+      fail(ErrorCode::kInvalidArgument, "[quant] {}: got no tokenizer, expected one for the calibration text",
+           options_.source);
+    }
+    is_tied = model.spec.is_output_tied;
+    const std::vector<std::vector<int32_t>> chunks = read_chunks(*model.tokenizer);
+    RunnerOptions runner_options;
+    runner_options.n_threads = pool_.n_threads();
+    runner_options.is_exact = true;
+    const std::unique_ptr<Runner> runner = create_runner("cpu", model.spec, std::move(model.weights), runner_options);
+    ModelMoments moments(model.spec, options_.method == QuantMethod::kGptq);
+    moments.collect(*runner, chunks, pool_, [&](double fraction) { progress("calibrating", fraction); });
+    return moments;
+  }
+
+  const QuantizeOptions& options_;
+  ThreadPool pool_;
+  QuantizeReport report_;
+};
+
+}  // namespace
+
+QuantizeReport quantize_model(const QuantizeOptions& options) { return Quantization(options).run(); }
+
+}  // namespace mobilellm

@@ -1,0 +1,53 @@
+/// Quantization of whole models: calibration, then a conversion that stores matrices in fewer bits.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "codec/quantization_config.h"
+#include "convert/convert.h"
+#include "quant/layer_quantizer.h"
+
+namespace mobilellm {
+
+struct QuantizeOptions {
+  std::string source;                      ///< A model in floats (quantized ones are decoded first).
+  std::string target;                      ///< Must not exist: a folder for mlx-lm, or a file that ends in .gguf.
+  ModelFormat format = ModelFormat::kMlx;  ///< kMlx or kGguf.
+  QuantizationParams params;               ///< Of packed groups (kMlx).
+  DType block_type = DType::kQ4_0;         ///< Of GGUF blocks (kGguf).
+  QuantMethod method = QuantMethod::kRtn;  ///< kGptq for affine groups only. GGUF: kFit searches with importances.
+  std::vector<std::string> calibration;    ///< Text files, or .jsonl with a key "text"; needed unless kRtn.
+  int64_t calibration_tokens = 32768;
+  int n_threads = 0;  ///< 0: every core this process may use.
+  /// "reading", "calibrating" or "quantizing", and the share of it that is done.
+  std::function<void(const char* stage, double fraction)> on_progress;
+  const std::atomic<bool>* cancel = nullptr;  ///< Looked at often; makes quantize_model() throw kCancelled.
+};
+
+/// How one matrix was stored.
+struct QuantizedMatrix {
+  std::string name;  ///< In the target.
+  std::string storage;
+  int64_t n_values = 0;
+  /// Root of (expected squared error of the outputs / expected squared outputs), by the calibration's mean squares of
+  /// inputs; without calibration of the weights themselves.
+  double relative_error = 0;
+};
+
+struct QuantizeReport {
+  ConvertReport conversion;
+  std::vector<QuantizedMatrix> matrices;
+  int64_t n_calibration_tokens = 0;
+};
+
+/// Everything but norms and biases is quantized, embedding and head too. Rows that do not divide into the chosen groups
+/// or blocks take a smaller group or a type with smaller blocks, or stay float; the report says which. The result does
+/// not depend on the number of threads. Throws as convert_model(); kInvalidArgument for a method that the format has
+/// not, or calibration text without tokens.
+QuantizeReport quantize_model(const QuantizeOptions& options);
+
+}  // namespace mobilellm

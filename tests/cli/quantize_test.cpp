@@ -1,0 +1,58 @@
+// mobilellm quantize: both kinds of target, the JSON report, progress and misuse.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/json.h"
+#include "tests/cli/program.h"
+
+namespace mobilellm {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(Quantize, WritesFoldersThatRun) {
+  const ScratchDir folder;
+  const ProgramResult result =
+      run_program({"quantize", golden("e2e/r1_chat"), "-o", folder.path("out"), "--bits", "6", "--group-size", "32",
+                   "--method", "gptq", "--calibration", golden("e2e/README.md"), "--json"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  const Json report = Json::parse(result.out, "output");
+  EXPECT_EQ(report.find("method")->as_string(), "gptq");
+  EXPECT_GT(report.find("calibration_tokens")->as_int(), 0);
+  EXPECT_EQ(report.find("matrices")->as_array().size(), 22U);
+  const ProgramResult answer =
+      run_program({"generate", "--model-path", folder.path("out"), "--prompt", "hello", "--max-tokens", "3"});
+  EXPECT_EQ(answer.status, 0) << answer.err;
+  const ProgramResult summary = run_program({"summary", folder.path("out")});
+  EXPECT_THAT(summary.out, HasSubstr("6 bits"));
+}
+
+TEST(Quantize, WritesGguf) {
+  const ScratchDir folder;
+  const ProgramResult result =
+      run_program({"quantize", golden("models/llama_tied"), "-o", folder.path("out.gguf"), "--type", "Q8_0"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("matrices by rtn"));
+}
+
+TEST(Quantize, Misuse) {
+  const ScratchDir folder;
+  const auto fails = [&](std::vector<std::string> arguments, const char* message) {
+    arguments.insert(arguments.begin(), {"quantize", golden("e2e/r1_chat")});
+    const ProgramResult result = run_program(arguments);
+    EXPECT_EQ(result.status, 2) << message;
+    EXPECT_THAT(result.err, HasSubstr(message));
+  };
+  fails({}, "the target is missing");
+  fails({"-o", folder.path("a.gguf")}, "--type is missing");
+  fails({"-o", folder.path("a"), "--type", "Q4_K"}, "--type is for GGUF");
+  fails({"-o", folder.path("a.gguf"), "--type", "Q9"}, "expected one of Q4_0");
+  fails({"-o", folder.path("a.gguf"), "--type", "Q4_K", "--bits", "4"}, "are for mlx-lm folders");
+  fails({"-o", folder.path("a"), "--mode", "int4"}, "expected affine, mxfp4, nvfp4 or mxfp8");
+  fails({"-o", folder.path("a"), "--bits", "7"}, "bits");
+  fails({"-o", folder.path("a"), "--method", "magic"}, "expected rtn, fit or gptq");
+  fails({"-o", folder.path("a"), "--method", "fit"}, "no calibration text");
+}
+
+}  // namespace
+}  // namespace mobilellm
