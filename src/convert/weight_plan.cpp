@@ -292,12 +292,14 @@ class Planner {
 
   void plan_copy(const MatrixJob& job, const std::string& name) {
     if (job.match.quantization) packings_.emplace_back(module_path(name), *job.match.quantization);
-    for (const auto& [tensor, suffix] :
-         {std::pair(job.match.weight, ".weight"), {job.match.scales, ".scales"}, {job.match.biases, ".biases"}}) {
+    const std::pair<const TensorView*, const char*> parts[] = {
+        {job.match.weight, ".weight"}, {job.match.scales, ".scales"}, {job.match.biases, ".biases"}};
+    for (const auto& part : parts) {
+      const TensorView* tensor = part.first;
       if (tensor == nullptr) continue;
       const bool hides_scales = is_block_dtype(tensor->dtype) || tensor->dtype == DType::kU8;
-      add(module_path(name) + suffix, tensor->dtype, tensor->shape,
-          released(job, [job, tensor = tensor, hides_scales](const ByteSink& sink) {
+      add(module_path(name) + part.second, tensor->dtype, tensor->shape,
+          released(job, [job, tensor, hides_scales](const ByteSink& sink) {
             if (hides_scales) check_hidden_scales(job);
             write_raw_rows(job, *tensor, sink);
           }));
@@ -429,11 +431,11 @@ class Planner {
     // The most frequent setting is the default; the others are entries of their own.
     QuantizationParams usual = packings_.front().second;
     ptrdiff_t n_usual = 0;
-    for (const auto& [path, params] : packings_) {
+    for (const auto& packing : packings_) {
       const auto n = std::count_if(packings_.begin(), packings_.end(),
-                                   [&params = params](const auto& other) { return other.second == params; });
+                                   [&](const auto& other) { return other.second == packing.second; });
       if (n > n_usual) {
-        usual = params;
+        usual = packing.second;
         n_usual = n;
       }
     }
