@@ -193,8 +193,7 @@ __attribute__((target("avx2"))) uint64_t read_avx2(const std::byte* data, size_t
   for (size_t i = 0; i < n_bytes; i += 256) {
 #pragma GCC unroll 8
     for (size_t k = 0; k < 8; ++k) {
-      sums[k] = _mm256_xor_si256(
-          sums[k], _mm256_loadu_si256(static_cast<const __m256i*>(static_cast<const void*>(data + i + 32 * k))));
+      sums[k] = _mm256_xor_si256(sums[k], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(data + i + 32 * k)));
     }
   }
   for (size_t k = 1; k < 8; ++k) sums[0] = _mm256_xor_si256(sums[0], sums[k]);
@@ -217,7 +216,7 @@ __attribute__((target("avx512f"))) uint64_t read_avx512(const std::byte* data, s
 uint64_t read_sse2(const std::byte* data, size_t n_bytes) noexcept {
   __m128i sum = _mm_setzero_si128();
   for (size_t i = 0; i < n_bytes; i += 16) {
-    sum = _mm_xor_si128(sum, _mm_loadu_si128(static_cast<const __m128i*>(static_cast<const void*>(data + i))));
+    sum = _mm_xor_si128(sum, _mm_loadu_si128(reinterpret_cast<const __m128i*>(data + i)));
   }
   return static_cast<uint64_t>(_mm_cvtsi128_si64(sum));
 }

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <system_error>
 #include <thread>
 
 #if defined(__linux__)
@@ -55,7 +56,8 @@ double run_together(int n_threads, const std::function<void(int)>& task) {
   std::vector<double> ends(static_cast<size_t>(n_threads));
   std::vector<double> starts(static_cast<size_t>(n_threads));
   std::vector<std::thread> threads;
-  for (int i = 0; i < n_threads; ++i) {
+  threads.reserve(static_cast<size_t>(n_threads));
+  const auto start_thread = [&](int i) {
     threads.emplace_back([&, i] {
       if (!cores.empty()) pin_to(cores[static_cast<size_t>(i) % cores.size()]);
       n_ready.fetch_add(1);
@@ -64,10 +66,19 @@ double run_together(int n_threads, const std::function<void(int)>& task) {
       task(i);
       ends[static_cast<size_t>(i)] = now();
     });
+  };
+  int n_started = 0;
+  try {
+    for (; n_started < n_threads; ++n_started) start_thread(n_started);
+  } catch (const std::system_error&) {
+    // Refused: those that started still wait for their signal.
   }
-  while (n_ready.load() < n_threads) std::this_thread::yield();
+  while (n_ready.load() < n_started) std::this_thread::yield();
   is_started.store(true);
   for (std::thread& thread : threads) thread.join();
+  if (n_started < n_threads) {
+    fail(ErrorCode::kResourceLimit, "[measure] the system granted {} of {} threads", n_started, n_threads);
+  }
   return *std::max_element(ends.begin(), ends.end()) - *std::min_element(starts.begin(), starts.end());
 }
 
