@@ -40,6 +40,10 @@ void expect_commands_work(const std::string& file, size_t least) {
   const ScratchDir folder;
   folder.copy_model("e2e/r1_chat");
   folder.write("question.txt", "What is 2+2?\n");
+  std::string text;
+  for (int i = 0; i < 40; ++i)
+    text += "What is 17 * " + std::to_string(i) + "? It is " + std::to_string(17 * i) + ".\n";
+  folder.write("text.txt", text);
   folder.write("texts.jsonl", "{\"text\": \"Hello\"}\n");
   folder.write("chats.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}\n");
   for (const std::string& command : commands) {
