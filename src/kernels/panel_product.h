@@ -318,8 +318,8 @@ void product_tokens(const PanelProductArgs& a, const Rows* rows, int row, BlockR
   }
 }
 
-// From this many tokens on, codes are spread out in scratch first.
-constexpr int kSpreadTokens = 6;
+// From this many tokens on, codes are spread out in scratch first: fewer do not pay for it.
+constexpr int kSpreadTokens = 40;
 
 // kVectors vectors of one panel, from first_vector on.
 template <bool kSmallCodes, int kBits, int kHalves, int kVectors>
@@ -330,6 +330,9 @@ void product_vectors(const PanelProductArgs& a, int panel, int first_vector) {
   const StoredRows<kBits> stored[2] = {{layout, base, first_vector}, {layout, base, first_vector + kVectors - 1}};
   if (a.n_tokens < kSpreadTokens) {
     int token = 0;
+    product_tokens<kSmallCodes, kHalves, kVectors, CodeDot<kSmallCodes>::kTileTokens>(a, stored, row,
+                                                                                      {0, layout.n_blocks}, token);
+    product_tokens<kSmallCodes, kHalves, kVectors, 4>(a, stored, row, {0, layout.n_blocks}, token);
     product_tokens<kSmallCodes, kHalves, kVectors, 2>(a, stored, row, {0, layout.n_blocks}, token);
     product_tokens<kSmallCodes, kHalves, kVectors, 1>(a, stored, row, {0, layout.n_blocks}, token);
     return;
