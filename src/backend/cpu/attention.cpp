@@ -3,7 +3,7 @@
 #include "backend/cpu/attention.h"
 
 #include <algorithm>
-#include <cstring>
+#include <utility>
 
 namespace mobilellm {
 namespace {
@@ -107,8 +107,9 @@ void Attention::make_plan(Plan& plan) {
       plan.tiles.push_back({begin, std::min(begin + tile_rows, range.end)});
   }
   // The longest first: the last task to end should be a short one.
-  std::stable_sort(plan.tiles.begin(), plan.tiles.end(),
-                   [&](const RowRange& a, const RowRange& b) { return rows_[a.begin].pos > rows_[b.begin].pos; });
+  std::sort(plan.tiles.begin(), plan.tiles.end(), [&](const RowRange& a, const RowRange& b) {
+    return std::pair(rows_[a.begin].pos, b.begin) > std::pair(rows_[b.begin].pos, a.begin);
+  });
   plan.waves.push_back({0, 0, 0, 0});
   for (const RowRange& range : split) add_split_rows(plan, range);
   plan.waves.back().row_end = plan.split_rows.size();
