@@ -16,7 +16,7 @@ namespace {
 constexpr double kMinGain = 1.05;
 // The account of won time. What was won long ago does not pay for losses now, and losses over a long time stay below
 // this share of it.
-constexpr double kFirstBalance = 3;
+constexpr double kFirstBalance = 1;
 constexpr double kMaxBalance = 6;
 constexpr double kAllowedLoss = 0.005;
 // Every so many steps one is plain, to learn what that costs now.
@@ -176,6 +176,10 @@ void Speculator::remove(const Sequence& sequence) {
 }
 
 void Speculator::on_step(int n_sequences, int n_drafted, double seconds) {
+  // As measured, not as estimated: estimates err on the side of trying. A disturbance counts at most double.
+  const double plain_seconds = cost_.plain_seconds(n_sequences);
+  const double expected = cost_.ratio(n_sequences, n_drafted);
+  last_ratio_ = plain_seconds > 0 ? std::clamp(seconds / plain_seconds, 1.0, 2 * expected) : expected;
   cost_.record(n_sequences, n_drafted, seconds);
   n_since_plain_ = n_drafted > 0 ? n_since_plain_ + 1 : 0;
 }
@@ -185,7 +189,7 @@ void Speculator::on_judged(int n_sequences, int n_drafted, int n_accepted) {
   ++stats_.n_steps;
   stats_.n_drafted += static_cast<uint64_t>(n_drafted);
   stats_.n_accepted += static_cast<uint64_t>(n_accepted);
-  balance_ += 1 + static_cast<double>(n_accepted) / n_sequences - cost_.ratio(n_sequences, n_drafted);
+  balance_ += 1 + static_cast<double>(n_accepted) / n_sequences - last_ratio_;
 }
 
 }  // namespace mobilellm

@@ -55,6 +55,7 @@ class Speculator {
   // Plain steps' worth of time won by guessing, bounded above; below 0 there is no guessing. Grows a little with each
   // step, so that guessing is tried again.
   double balance_;
+  double last_ratio_ = 1;    // Measured cost of the last step, in plain steps.
   int n_since_plain_ = 0;    // Steps with guesses since the last one without.
   int n_model_unasked_ = 0;  // Steps since the model was worth asking.
   int n_probes_ = 0;         // Trials since then.

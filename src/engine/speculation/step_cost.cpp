@@ -8,8 +8,9 @@
 namespace mobilellm {
 namespace {
 
-// Before a longer step was tried, each drafted token is taken to cost this share of what a sequence's own token costs.
-constexpr double kExpectedSlope = 0.4;
+// Before a longer step was tried: a single sequence leaves arithmetic idle, so that a drafted token costs this share of
+// its own; the more sequences, the nearer it comes to the whole.
+constexpr double kExpectedShare = 0.35;
 // A single time off by more than a factor of two is a disturbance of the machine rather than news.
 constexpr double kMaxNews = 0.7;
 // Fewer steps than this may all have been disturbed: until then a higher cost than expected is not believed.
@@ -28,7 +29,10 @@ int class_of(int n_sequences) {
 
 }  // namespace
 
-double StepCost::expected_ratio(int n_sequences, int n_drafted) { return 1 + kExpectedSlope / n_sequences * n_drafted; }
+double StepCost::expected_ratio(int n_sequences, int n_drafted) {
+  const double share = 1 - (1 - kExpectedShare) / n_sequences;
+  return 1 + share / n_sequences * n_drafted;
+}
 
 void StepCost::record(int n_sequences, int n_drafted, double seconds) {
   if (seconds <= 0) return;
@@ -69,7 +73,7 @@ double StepCost::ratio(int n_sequences, int n_drafted) const {
   const auto found = situations_.find(class_of(n_sequences));
   int below = 0;
   double below_ratio = 1;
-  double slope = kExpectedSlope / n_sequences;
+  double slope = expected_ratio(n_sequences, 1) - 1;
   if (found != situations_.end()) {
     for (const auto& [n, ratio] : found->second.ratios) {
       double value = std::max(1.0, std::exp(ratio.log_ratio));
