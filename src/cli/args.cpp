@@ -16,6 +16,7 @@ namespace mobilellm::cli {
 namespace {
 
 constexpr size_t kHelpWidth = 80;
+constexpr int kMaxFiles = 100000;
 constexpr size_t kHelpColumn = 29;  // Where explanations of flags begin.
 
 int64_t parse_integer(const std::string& text, const std::string& flag, const std::string& command, int64_t min,
@@ -66,6 +67,7 @@ struct Args::Option {
   std::string section;  // Not empty when this option opens a section.
   std::string implied;  // Value of a flag given without one; empty when it needs one.
   bool is_list = false;
+  bool takes_several = false;  // Values after one flag; is_list too.
   bool is_positional = false;
   std::function<void(const std::string& flag, const std::string& value)> set;
 
@@ -118,6 +120,12 @@ void Args::list(const std::string& names, const std::string& value_name, std::ve
   }).is_list = true;
 }
 
+void Args::files(const std::string& names, const std::string& value_name, std::vector<std::string>& target,
+                 const std::string& help) {
+  list(names, value_name, target, help);
+  options_.back()->takes_several = true;
+}
+
 void Args::integer(const std::string& names, const std::string& value_name, int64_t& target, int64_t min, int64_t max,
                    const std::string& help) {
   add(names, value_name, help, [this, &target, min, max](const std::string& flag, const std::string& value) {
@@ -168,6 +176,7 @@ bool Args::parse(int argc, const char* const* argv) {
       added = app.add_flag(option->names);
     } else {
       added = app.add_option(option->names)->type_name(option->value_name)->expected(1)->allow_extra_args(false);
+      if (option->takes_several) added->expected(1, kMaxFiles)->allow_extra_args(true);
       added->multi_option_policy(option->is_list ? CLI::MultiOptionPolicy::TakeAll : CLI::MultiOptionPolicy::TakeLast);
     }
     parsed.push_back(added);

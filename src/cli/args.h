@@ -11,8 +11,9 @@
 
 namespace mobilellm::cli {
 
-/// Every declared target keeps its value when the flag is absent; the last of repeated flags wins (list() keeps all).
-/// `names` lists a flag and its aliases, e.g. "--temperature,--temp"; help shows the first and any one-letter form.
+/// Every declared target keeps its value when the flag is absent; the last of repeated flags wins (list() and files()
+/// keep all). `names` lists a flag and its aliases, e.g. "--temperature,--temp"; help shows the first and any
+/// one-letter form.
 class Args {
  public:
   /// `usage` is what follows the command's name in the usage line.
@@ -31,6 +32,9 @@ class Args {
                const std::string& help);
   void list(const std::string& names, const std::string& value_name, std::vector<std::string>& target,
             const std::string& help);
+  /// The same for files: several values may follow one flag, as a shell expands *.txt.
+  void files(const std::string& names, const std::string& value_name, std::vector<std::string>& target,
+             const std::string& help);
   /// Numbers in [min, max]; anything else is a usage error that names the flag, the value and the range.
   void integer(const std::string& names, const std::string& value_name, int64_t& target, int64_t min, int64_t max,
                const std::string& help);

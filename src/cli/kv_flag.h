@@ -9,7 +9,7 @@
 namespace mobilellm::cli {
 
 void declare_kv(Args& args, std::string& target);
-/// "" is the default; throws kInvalidArgument for unknown names.
-KvDtype parse_kv(const Args& args, const std::string& name);
+/// "" is the default; throws kInvalidArgument for unknown names, telling the flag.
+KvDtype parse_kv(const Args& args, const std::string& name, const std::string& flag = "--kv");
 
 }  // namespace mobilellm::cli

@@ -26,6 +26,8 @@ constexpr Command kCommands[] = {
     {"inspect", "tell what a model is and whether its files are right", run_inspect},
     {"convert", "write a model in another format", run_convert},
     {"quantize", "write a model in fewer bits", run_quantize},
+    {"perplexity", "measure how well a model predicts text", run_perplexity},
+    {"compare", "measure how far a model departs from another", run_compare},
     {"summary", "tell how a model's linear layers are quantized", run_summary},
     {"verify", "compare a model's results with reference values", run_verify},
     {"tokenize", "turn text into token ids and back", run_tokenize},

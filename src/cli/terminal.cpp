@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cmath>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -153,13 +154,24 @@ ProgressBar::~ProgressBar() { clear(); }
 
 void ProgressBar::update(double fraction) {
   if (!is_terminal_) return;
-  const int columns = std::clamp(terminal_width() - static_cast<int>(label_.size()) - 9, 0, 40);
-  const int filled = static_cast<int>(std::clamp(fraction, 0.0, 1.0) * columns);
-  if (is_shown_ && filled == last_filled_) return;
+  fraction = std::clamp(fraction, 0.0, 1.0);
+  const int columns = std::clamp(terminal_width() - static_cast<int>(label_.size()) - 23, 0, 40);
+  const int filled = static_cast<int>(fraction * columns);
+  const std::string left = time_left(fraction);
+  if (is_shown_ && filled == last_filled_ && left == last_left_) return;
   last_filled_ = filled;
+  last_left_ = left;
   is_shown_ = true;
-  print_status(fmt::format("\r{} [{:<{}}] {:3.0f}%", label_, std::string(static_cast<size_t>(filled), '#'), columns,
-                           100 * std::clamp(fraction, 0.0, 1.0)));
+  print_status(fmt::format("\r{} [{:<{}}] {:3.0f}%{:<13}", label_, std::string(static_cast<size_t>(filled), '#'),
+                           columns, 100 * fraction, left));
+}
+
+std::string ProgressBar::time_left(double fraction) const {
+  const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start_;
+  if (passed.count() < 2 || fraction <= 0) return "";
+  const double seconds = std::min(passed.count() * (1 - fraction) / fraction, 5940.0 * 60);
+  if (seconds < 100) return fmt::format("  {:.0f} s left", std::ceil(seconds));
+  return fmt::format("  {:.0f} min left", std::ceil(seconds / 60));
 }
 
 void ProgressBar::clear() {

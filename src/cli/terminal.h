@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <string>
 #include <string_view>
 
@@ -49,7 +50,8 @@ int terminal_width();
 /// Replaces control characters other than newline and tab, so that text from a file or a model cannot drive a terminal.
 std::string printable(std::string_view text);
 
-/// A line on standard error that is redrawn while work goes on and removed at the end; silent unless a terminal.
+/// A line on standard error that is redrawn while work goes on and removed at the end, with the time left by the pace
+/// so far; silent unless a terminal.
 class ProgressBar {
  public:
   explicit ProgressBar(std::string label);
@@ -60,10 +62,14 @@ class ProgressBar {
   void clear();
 
  private:
+  std::string time_left(double fraction) const;
+
   std::string label_;
   bool is_shown_ = false;
   bool is_terminal_;
   int last_filled_ = -1;
+  std::string last_left_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace mobilellm::cli

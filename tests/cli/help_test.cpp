@@ -13,8 +13,8 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-const char* const kCommands[] = {"generate", "inspect",  "convert",  "quantize", "summary",
-                                 "verify",   "tokenize", "template", "bench",    "doctor"};
+const char* const kCommands[] = {"generate", "inspect", "convert",  "quantize", "summary", "perplexity",
+                                 "compare",  "verify",  "tokenize", "template", "bench",   "doctor"};
 
 void expect_one_error_line(const ProgramResult& result) {
   EXPECT_THAT(result.err, StartsWith("mobilellm: "));
@@ -41,7 +41,9 @@ TEST(Help, OfEachCommandHasUsageFlagsAndExamples) {
       EXPECT_EQ(result.status, 0) << command;
       EXPECT_EQ(result.err, "");
       EXPECT_THAT(result.out, StartsWith("usage: mobilellm " + std::string(command)));
-      EXPECT_THAT(result.out, HasSubstr(std::string(command) == "doctor" ? "--quick" : "--model-path PATH"));
+      EXPECT_THAT(result.out, HasSubstr(std::string(command) == "doctor"    ? "--quick"
+                                        : std::string(command) == "compare" ? "--text FILE"
+                                                                            : "--model-path PATH"));
       EXPECT_THAT(result.out, HasSubstr("\nexamples:\n"));
       expect_narrow(result.out);
     }

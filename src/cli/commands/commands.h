@@ -8,6 +8,8 @@ int run_generate(int argc, const char* const* argv);
 int run_inspect(int argc, const char* const* argv);
 int run_convert(int argc, const char* const* argv);
 int run_quantize(int argc, const char* const* argv);
+int run_perplexity(int argc, const char* const* argv);
+int run_compare(int argc, const char* const* argv);
 int run_summary(int argc, const char* const* argv);
 int run_verify(int argc, const char* const* argv);
 int run_tokenize(int argc, const char* const* argv);
