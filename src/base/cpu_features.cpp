@@ -1,8 +1,12 @@
-// Detection through the compiler's cpuid support.
+// Detection through cpuid on x86-64, and through the operating system on ARM.
 #include "base/cpu_features.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 #include <cstdlib>
@@ -12,7 +16,8 @@
 namespace mobilellm {
 namespace {
 
-constexpr Isa kAll[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx2Vnni, Isa::kAvx512};
+constexpr Isa kAll[] = {Isa::kScalar, Isa::kAvx2,        Isa::kAvx2Vnni, Isa::kAvx512,
+                        Isa::kNeon,   Isa::kNeonDotprod, Isa::kNeonI8mm};
 
 #if defined(__x86_64__)
 // gcc 12 has no name for it. The operating system's part is covered by AVX2's.
@@ -23,6 +28,65 @@ bool has_avx_vnni() {
   unsigned d = 0;
   return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1U) != 0;
 }
+
+bool is_supported_here(Isa isa) {
+  __builtin_cpu_init();
+  const bool has_avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  switch (isa) {
+    case Isa::kAvx2:
+      return has_avx2;
+    case Isa::kAvx2Vnni:
+      return has_avx2 && has_avx_vnni();
+    case Isa::kAvx512:
+      return has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+             __builtin_cpu_supports("avx512vnni");
+    default:
+      return false;
+  }
+}
+#elif defined(__aarch64__)
+#if defined(__APPLE__)
+bool has_apple_feature(const char* name) {
+  int value = 0;
+  size_t size = sizeof(value);
+  return ::sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+#endif
+bool has_dotprod() {
+#if defined(__linux__)
+  return (::getauxval(AT_HWCAP) >> 20 & 1U) != 0;  // HWCAP_ASIMDDP
+#elif defined(__APPLE__)
+  return has_apple_feature("hw.optional.arm.FEAT_DotProd");
+#else
+  return false;
+#endif
+}
+bool has_i8mm() {
+#if defined(__linux__)
+  return (::getauxval(AT_HWCAP2) >> 13 & 1U) != 0;  // HWCAP2_I8MM
+#elif defined(__APPLE__)
+  return has_apple_feature("hw.optional.arm.FEAT_I8MM");
+#else
+  return false;
+#endif
+}
+
+bool is_supported_here(Isa isa) {
+  switch (isa) {
+    case Isa::kNeon:
+      return true;
+    case Isa::kNeonDotprod:
+      return has_dotprod();
+    case Isa::kNeonI8mm:
+      return has_dotprod() && has_i8mm();
+    default:
+      return false;
+  }
+}
+#else
+bool is_supported_here(Isa /*isa*/) { return false; }
 #endif
 
 }  // namespace
@@ -37,25 +101,17 @@ const char* isa_name(Isa isa) {
       return "avx2_vnni";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kNeon:
+      return "neon";
+    case Isa::kNeonDotprod:
+      return "neon_dotprod";
+    case Isa::kNeonI8mm:
+      return "neon_i8mm";
   }
   return "unknown";
 }
 
-bool is_isa_supported(Isa isa) {
-  if (isa == Isa::kScalar) return true;
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  const bool has_avx2 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  if (isa == Isa::kAvx2) return has_avx2;
-  if (isa == Isa::kAvx2Vnni) return has_avx2 && has_avx_vnni();
-  return has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vnni");
-#else
-  return false;
-#endif
-}
+bool is_isa_supported(Isa isa) { return isa == Isa::kScalar || is_supported_here(isa); }
 
 std::vector<Isa> supported_isas() {
   std::vector<Isa> isas;
@@ -75,7 +131,9 @@ Isa select_isa() {
     }
     return isa;
   }
-  fail(ErrorCode::kInvalidArgument, "[cpu] MOBILELLM_ISA={}: expected scalar, avx2, avx2_vnni or avx512", wanted);
+  std::string names;
+  for (const Isa isa : kAll) names += (names.empty() ? "" : ", ") + std::string(isa_name(isa));
+  fail(ErrorCode::kInvalidArgument, "[cpu] MOBILELLM_ISA={}: expected one of {}", wanted, names);
 }
 
 }  // namespace mobilellm

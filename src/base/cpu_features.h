@@ -8,9 +8,10 @@
 namespace mobilellm {
 
 /// Kernel families, from the slowest. A build holds those of its processor family.
-enum class Isa { kScalar, kAvx2, kAvx2Vnni, kAvx512 };
+enum class Isa { kScalar, kAvx2, kAvx2Vnni, kAvx512, kNeon, kNeonDotprod, kNeonI8mm };
 
-const char* isa_name(Isa isa);      ///< "scalar", "avx2", "avx2_vnni", "avx512"
+/// "scalar", "avx2", "avx2_vnni", "avx512", "neon", "neon_dotprod", "neon_i8mm"
+const char* isa_name(Isa isa);
 bool is_isa_supported(Isa isa);     ///< By this processor and operating system.
 std::vector<Isa> supported_isas();  ///< In rising order; kScalar always.
 /// The best supported set, or the one that the environment variable MOBILELLM_ISA names.

@@ -179,8 +179,8 @@ void spread(const StoredRows<kBits>& in, BlockRange range, const SpreadRows& out
         in.load_pair(block, pair, first, second);
         first.store(out.step(to, 2 * pair));
         second.store(out.step(to, 2 * pair + 1));
-        sums.add(first, 0x01010101U);
-        sums.add(second, 0x01010101U);
+        sums.add_ones(first);
+        sums.add_ones(second);
         sums.flush();
       }
       sums.code_sums().store(out.number(to, 3 + half));
@@ -237,8 +237,8 @@ void product_tile(const PanelLayout& layout, const Rows* rows, const QuantizedRo
         if constexpr (!Rows::kHasCodeSums) {
 #pragma GCC unroll 2
           for (int p = 0; p < kVectors; ++p) {
-            ones[p].add(first[p], 0x01010101U);
-            ones[p].add(second[p], 0x01010101U);
+            ones[p].add_ones(first[p]);
+            ones[p].add_ones(second[p]);
           }
         }
         if ((i & 1) == 1) {

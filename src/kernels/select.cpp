@@ -9,6 +9,10 @@ extern const KernelTable kScalarKernels;
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx2VnniKernels;
 extern const KernelTable kAvx512Kernels;
+#elif defined(__aarch64__)
+extern const KernelTable kNeonKernels;
+extern const KernelTable kNeonDotprodKernels;
+extern const KernelTable kNeonI8mmKernels;
 #endif
 
 const KernelTable& kernel_table(Isa isa) {
@@ -22,10 +26,16 @@ const KernelTable& kernel_table(Isa isa) {
       return kAvx2VnniKernels;
     case Isa::kAvx512:
       return kAvx512Kernels;
-#else
+#elif defined(__aarch64__)
+    case Isa::kNeon:
+      return kNeonKernels;
+    case Isa::kNeonDotprod:
+      return kNeonDotprodKernels;
+    case Isa::kNeonI8mm:
+      return kNeonI8mmKernels;
+#endif
     default:
       break;
-#endif
   }
   fail(ErrorCode::kUnsupported, "[kernels] this build has no {} kernels", isa_name(isa));
 }

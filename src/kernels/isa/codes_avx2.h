@@ -106,6 +106,7 @@ struct CodeDot {
   static __m256i even(__m256i codes) { return _mm256_srai_epi16(_mm256_slli_epi16(codes, 8), 8); }
 #endif
 
+  void add_ones(Codes codes) { add(codes, 0x01010101U); }
   CodeSums code_sums() const { return {lo, hi}; }
   // this + factor * sums; both fit in 16 bits and the high half of factor is zero, so the product of the low halves is
   // the whole product.

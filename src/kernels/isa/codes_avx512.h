@@ -46,6 +46,8 @@ struct CodeDot {
   void add(Codes codes, uint32_t bytes) {
     v = _mm512_dpbusd_epi32(v, _mm512_set1_epi32(static_cast<int>(bytes)), codes.v);
   }
+  // For sums of codes.
+  void add_ones(Codes codes) { add(codes, 0x01010101U); }
   void flush() {}
   CodeSums code_sums() const { return {v}; }
   // this + factor * sums; both fit in 16 bits and the high half of factor is zero, so the product of the low halves is

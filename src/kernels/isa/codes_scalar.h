@@ -52,6 +52,7 @@ struct CodeDot {
       for (int k = 0; k < 4; ++k) v[row] += codes.v[4 * row + k] * static_cast<int>(bytes >> (8 * k) & 255U);
     }
   }
+  void add_ones(const Codes& codes) { add(codes, 0x01010101U); }
   void flush() {}
   CodeSums code_sums() const {
     CodeSums s;

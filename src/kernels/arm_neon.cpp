@@ -1,0 +1,23 @@
+// Every kernel for one instruction set; flags come from the file's name (cmake/arch_flags.cmake).
+// Only kernel headers are included, and everything but the table is in an anonymous namespace, so that no function
+// compiled for this set can be taken by the rest of the program.
+#include "kernels/isa/vec16_neon.h"
+
+// clang-format off: the order matters, each header uses the ones above it.
+#include "kernels/isa/codes_neon.h"
+#include "kernels/dot_rows.h"
+#include "kernels/panel_product.h"
+#include "kernels/elementwise.h"
+#include "kernels/attention.h"
+// clang-format on
+
+namespace mobilellm {
+
+extern const KernelTable kNeonKernels;
+const KernelTable kNeonKernels = {
+#define MOBILELLM_KERNEL(name, Args) &name,
+#include "kernels/kernels.inc"
+#undef MOBILELLM_KERNEL
+};
+
+}  // namespace mobilellm

@@ -1,0 +1,128 @@
+// Products of 8-bit codes on NEON, as four registers of 4 rows: with usdot (i8mm), with sdot (dotprod) or with widening
+// multiplications, whichever the file is compiled for.
+//
+// Only usdot multiplies unsigned with signed bytes. The others take the activations as u - 128, which is a signed byte,
+// and add 128 sum(c) at the end together with the zero point: exact, and no instruction more.
+#include <arm_neon.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace {
+
+struct Codes {
+  int8x16_t v[4];
+  static Codes load(const std::byte* p) {
+    const auto* q = reinterpret_cast<const int8_t*>(p);
+    return {{vld1q_s8(q), vld1q_s8(q + 16), vld1q_s8(q + 32), vld1q_s8(q + 48)}};
+  }
+  void store(std::byte* p) const {
+    for (int i = 0; i < 4; ++i) vst1q_s8(reinterpret_cast<int8_t*>(p) + 16 * i, v[i]);
+  }
+};
+
+struct CodeTable {
+  int8x16_t v;
+  static CodeTable load(const int8_t* table) { return {vld1q_s8(table)}; }
+  void unpack(const std::byte* p, Codes& low, Codes& high) const {
+    for (int i = 0; i < 4; ++i) {
+      const uint8x16_t packed = vld1q_u8(reinterpret_cast<const uint8_t*>(p) + 16 * i);
+      low.v[i] = vqtbl1q_s8(v, vandq_u8(packed, vdupq_n_u8(15)));
+      high.v[i] = vqtbl1q_s8(v, vshrq_n_u8(packed, 4));
+    }
+  }
+};
+
+struct CodeSums {
+  int32x4_t v[4];
+  static CodeSums load(const float* p) {
+    return {{vreinterpretq_s32_f32(vld1q_f32(p)), vreinterpretq_s32_f32(vld1q_f32(p + 4)),
+             vreinterpretq_s32_f32(vld1q_f32(p + 8)), vreinterpretq_s32_f32(vld1q_f32(p + 12))}};
+  }
+  void store(float* p) const {
+    for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, vreinterpretq_f32_s32(v[i]));
+  }
+};
+
+#if defined(__ARM_FEATURE_MATMUL_INT8) || defined(__ARM_FEATURE_DOTPROD)
+
+template <bool kSmallCodes>
+struct CodeDot {
+  static constexpr int kTileVectors = 1;
+  static constexpr int kTileTokens = 4;
+
+  int32x4_t v[4];
+  void clear() {
+    for (int32x4_t& sum : v) sum = vdupq_n_s32(0);
+  }
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+  static constexpr int kShift = 0;
+  void add(Codes codes, uint32_t bytes) {
+    const uint8x16_t x = vreinterpretq_u8_u32(vdupq_n_u32(bytes));
+    for (int i = 0; i < 4; ++i) v[i] = vusdotq_s32(v[i], x, codes.v[i]);
+  }
+#else
+  static constexpr int kShift = 128;
+  void add(Codes codes, uint32_t bytes) {
+    const int8x16_t x = vreinterpretq_s8_u8(veorq_u8(vreinterpretq_u8_u32(vdupq_n_u32(bytes)), vdupq_n_u8(128)));
+    for (int i = 0; i < 4; ++i) v[i] = vdotq_s32(v[i], codes.v[i], x);
+  }
+#endif
+  void add_ones(Codes codes) {
+    for (int i = 0; i < 4; ++i) v[i] = vdotq_s32(v[i], codes.v[i], vdupq_n_s8(1));
+  }
+  void flush() {}
+  int32x4_t rows(int i) const { return v[i]; }
+#else
+
+// A register of products of 8 bits holds the 4 columns of 2 rows, so a row has two partial sums until the end. Codes
+// within +-16 times bytes: 4 products fit in 16 bits. Others are widened at once.
+template <bool kSmallCodes>
+struct CodeDot {
+  static constexpr int kTileVectors = 1;
+  static constexpr int kTileTokens = 2;
+  static constexpr int kShift = 128;
+
+  int32x4_t v[8];
+  int16x8_t pairs[8];
+  void clear() {
+    for (int32x4_t& sum : v) sum = vdupq_n_s32(0);
+    for (int16x8_t& sum : pairs) sum = vdupq_n_s16(0);
+  }
+  void add(Codes codes, uint32_t bytes) {
+    add_signed(codes, vreinterpret_s8_u8(veor_u8(vreinterpret_u8_u32(vdup_n_u32(bytes)), vdup_n_u8(128))));
+  }
+  void add_ones(Codes codes) { add_signed(codes, vdup_n_s8(1)); }
+  void add_signed(Codes codes, int8x8_t x) {
+    for (int i = 0; i < 4; ++i) {
+      if constexpr (kSmallCodes) {
+        pairs[2 * i] = vmlal_s8(pairs[2 * i], vget_low_s8(codes.v[i]), x);
+        pairs[2 * i + 1] = vmlal_s8(pairs[2 * i + 1], vget_high_s8(codes.v[i]), x);
+      } else {
+        v[2 * i] = vpadalq_s16(v[2 * i], vmull_s8(vget_low_s8(codes.v[i]), x));
+        v[2 * i + 1] = vpadalq_s16(v[2 * i + 1], vmull_s8(vget_high_s8(codes.v[i]), x));
+      }
+    }
+  }
+  void flush() {
+    if constexpr (kSmallCodes) {
+      for (int i = 0; i < 8; ++i) {
+        v[i] = vpadalq_s16(v[i], pairs[i]);
+        pairs[i] = vdupq_n_s16(0);
+      }
+    }
+  }
+  int32x4_t rows(int i) const { return vpaddq_s32(v[2 * i], v[2 * i + 1]); }
+#endif
+
+  // After add_ones() alone.
+  CodeSums code_sums() const { return {{rows(0), rows(1), rows(2), rows(3)}}; }
+  // The sum + factor * sums, where factor is a number of 16 bits.
+  Vec16 plus(CodeSums sums, int32_t factor) const {
+    const int32_t z = static_cast<int16_t>(factor) + kShift;
+    const auto quarter = [&](int i) { return vcvtq_f32_s32(vmlaq_n_s32(rows(i), sums.v[i], z)); };
+    return {{quarter(0), quarter(1), quarter(2), quarter(3)}};
+  }
+};
+
+}  // namespace
