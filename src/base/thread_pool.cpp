@@ -39,7 +39,9 @@ void wait_while_equal(const std::atomic<T>& value, T old) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int n_threads) : n_threads_(std::clamp(n_threads, 1, kMaxThreads)) {
+ThreadPool::ThreadPool(int n_threads)
+    : n_threads_(std::clamp(n_threads, 1, kMaxThreads)),
+      shares_(std::make_unique<Share[]>(static_cast<size_t>(n_threads_))) {
   // Where the system grants fewer threads, the pool works with those: results do not depend on their number.
   try {
     for (int worker = 1; worker < n_threads_; ++worker) threads_.emplace_back([this, worker] { worker_loop(worker); });
@@ -64,8 +66,11 @@ void ThreadPool::run_erased(int64_t n_tasks, Function function, void* context) {
   }
   function_ = function;
   context_ = context;
-  n_tasks_ = n_tasks;
-  next_task_.store(0, std::memory_order_relaxed);
+  for (int worker = 0; worker < n_threads_; ++worker) {
+    Share& share = shares_[static_cast<size_t>(worker)];
+    share.next.store(n_tasks * worker / n_threads_, std::memory_order_relaxed);
+    share.end = n_tasks * (worker + 1) / n_threads_;
+  }
   n_running_.store(n_threads_ - 1, std::memory_order_relaxed);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
@@ -78,15 +83,21 @@ void ThreadPool::run_erased(int64_t n_tasks, Function function, void* context) {
 }
 
 void ThreadPool::work(int worker) noexcept {
-  for (;;) {
-    const int64_t index = next_task_.fetch_add(1, std::memory_order_relaxed);
-    if (index >= n_tasks_) return;
-    try {
-      function_(context_, index, worker);
-    } catch (...) {
-      const std::lock_guard lock(error_mutex_);
-      if (!error_) error_ = std::current_exception();
+  for (int i = 0; i < n_threads_; ++i) {
+    Share& share = shares_[static_cast<size_t>((worker + i) % n_threads_)];
+    while (share.next.load(std::memory_order_relaxed) < share.end) {
+      const int64_t index = share.next.fetch_add(1, std::memory_order_relaxed);
+      if (index < share.end) run_task(index, worker);
     }
+  }
+}
+
+void ThreadPool::run_task(int64_t index, int worker) noexcept {
+  try {
+    function_(context_, index, worker);
+  } catch (...) {
+    const std::lock_guard lock(error_mutex_);
+    if (!error_) error_ = std::current_exception();
   }
 }
 

@@ -12,7 +12,8 @@
 
 namespace mobilellm {
 
-/// Tasks are claimed one by one, so a worker that lost its core to another program delays only the task it holds.
+/// Each worker has a share of neighbouring tasks; whoever is done helps the others. Tasks are claimed one by one, so a
+/// worker that lost its core to another program delays only the task it holds.
 /// Idle workers spin for some microseconds, then sleep: a busy machine is not made busier.
 /// One thread at a time may call run(); results must not depend on which worker ran which task.
 class ThreadPool {
@@ -38,15 +39,20 @@ class ThreadPool {
  private:
   using Function = void (*)(void* context, int64_t index, int worker);
   void run_erased(int64_t n_tasks, Function function, void* context);
+  // Tasks [next, end) of one worker; a cache line each, so that claiming is cheap while nobody helps.
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
   void work(int worker) noexcept;
+  void run_task(int64_t index, int worker) noexcept;
   void worker_loop(int worker);
 
   int n_threads_;
   Function function_ = nullptr;
   void* context_ = nullptr;
-  int64_t n_tasks_ = 0;
+  std::unique_ptr<Share[]> shares_;  // One per worker.
   alignas(64) std::atomic<uint32_t> generation_{0};
-  alignas(64) std::atomic<int64_t> next_task_{0};
   alignas(64) std::atomic<int> n_running_{0};
   std::atomic<bool> is_stopping_{false};
   std::mutex error_mutex_;

@@ -241,8 +241,7 @@ void Attention::run_job(const Task& task, size_t job_task, size_t job_task_end, 
   const auto job_at = [&](size_t i) -> const SpanJob& { return plan.jobs[task.wave->job_begin + i / n_kv_heads]; };
   const SpanJob& job = job_at(job_task);
   const auto kv_head = static_cast<int>(job_task % n_kv_heads);
-  // With the other threads taking the tasks in between.
-  const size_t next_task = job_task + static_cast<size_t>(pool_.n_threads());
+  const size_t next_task = job_task + 1;
   const SpanJob* next = next_task < job_task_end ? &job_at(next_task) : nullptr;
   const int heads_per_kv = plan.n_heads / plan.n_kv_heads;
   const int64_t part_size = part_floats(layout.value_stride);

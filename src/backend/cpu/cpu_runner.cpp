@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "backend/cpu/activations.h"
 #include "backend/cpu/attention.h"
 #include "backend/cpu/kv_cache.h"
 #include "backend/cpu/linear.h"
@@ -21,6 +22,10 @@ namespace {
 
 // Rows of a batch that pass through the layers together: bounds the memory of activations.
 constexpr size_t kMaxRows = 256;
+// Work on so few numbers ends sooner than a second thread begins.
+constexpr size_t kSerialNumbers = 4096;
+// Results of one product in a task of activated_products(): all tokens, a few rows.
+constexpr size_t kActivatedFloats = kMaxRows * 64;
 
 struct Layer {
   LayerSpec spec;
@@ -82,7 +87,8 @@ class CpuRunner final : public Runner {
     panels_ = PanelStore(options.is_exact ? std::vector<Linear*>{} : linears(), *source_, pool_, options.on_progress);
     size_t scratch_bytes = 0;
     for (const Linear* linear : linears()) scratch_bytes = std::max(scratch_bytes, linear->scratch_bytes());
-    scratch_bytes_ = (scratch_bytes + 63) / 64 * 64;
+    products_bytes_ = (scratch_bytes + 63) / 64 * 64;
+    scratch_bytes_ = products_bytes_ + 2 * kActivatedFloats * sizeof(float);
     scratch_ = HugeMemory(scratch_bytes_ * static_cast<size_t>(pool_.n_threads()), "scratch of the products");
   }
 
@@ -141,12 +147,13 @@ class CpuRunner final : public Runner {
   void forward_rows(std::span<const Row> rows, float* logits) {
     const size_t n = rows.size();
     const auto d_model = static_cast<size_t>(spec_.d_model);
+    pending_norm_ = nullptr;
     hidden_.resize(std::max(hidden_.size(), n * d_model));
     normed_.resize(std::max(normed_.size(), n * d_model));
     branch_.resize(std::max(branch_.size(), n * d_model));
-    pool_.run(static_cast<int64_t>(n), [&](int64_t i, int) {
-      float* x = hidden_.data() + static_cast<size_t>(i) * d_model;
-      const int64_t token = rows[static_cast<size_t>(i)].token;
+    for_rows(n, d_model, [&](size_t i) {
+      float* x = hidden_.data() + i * d_model;
+      const int64_t token = rows[i].token;
       embed_tokens_.codec->decode_rows(embed_tokens_, token, token + 1, x);
       if (spec_.embedding_scale != 1.0F) {
         for (size_t d = 0; d < d_model; ++d) x[d] *= spec_.embedding_scale;
@@ -158,10 +165,12 @@ class CpuRunner final : public Runner {
     attention_.plan(attention_rows_);
     for (int i = 0; i < spec_.n_layers(); ++i) {
       block(i, rows);
+      if (observer_) settle(n);
       observe(i + 1, n);
     }
     if (observer_ || input_observer_) {
-      norm_rows(final_norm_, hidden_.data(), normed_.data(), n);
+      settle(n);
+      norm_rows(final_norm_, n);
       if (observer_) observer_(spec_.n_layers() + 1, std::span(normed_.data(), n * d_model));
       observe_input(spec_.n_layers(), LinearInput::kHead, normed_.data(), n);
     }
@@ -172,26 +181,48 @@ class CpuRunner final : public Runner {
   void block(int index, std::span<const Row> rows) {
     const Layer& layer = layers_[static_cast<size_t>(index)];
     const size_t n = rows.size();
-    const float* input = hidden_.data();
-    if (!layer.attention_norm.empty()) {
-      norm_rows(layer.attention_norm, hidden_.data(), normed_.data(), n);
-      input = normed_.data();
-    }
-    attention(index, rows, input, branch_.data());
-    if (!layer.attention_post_norm.empty()) norm_rows(layer.attention_post_norm, branch_.data(), branch_.data(), n);
-    add_rows(branch_.data(), n);
-
-    input = hidden_.data();
-    if (!layer.mlp_norm.empty()) {
-      norm_rows(layer.mlp_norm, hidden_.data(), normed_.data(), n);
-      input = normed_.data();
-    }
-    mlp(index, n, input, branch_.data());
-    if (!layer.mlp_post_norm.empty()) norm_rows(layer.mlp_post_norm, branch_.data(), branch_.data(), n);
-    add_rows(branch_.data(), n);
+    attention(index, rows,
+              next_input(layer.attention_norm, want_codes({&layer.q_proj, &layer.k_proj, &layer.v_proj}), n));
+    pending_norm_ = &layer.attention_post_norm;
+    mlp(index, n, next_input(layer.mlp_norm, want_codes({&layer.gate_proj, &layer.up_proj, &layer.plain_up}), n));
+    pending_norm_ = &layer.mlp_post_norm;
   }
 
-  void attention(int index, std::span<const Row> rows, const float* input, float* out) {
+  // What waits in branch_ is added to row i of hidden_.
+  void add_branch(size_t i) {
+    const auto d_model = static_cast<size_t>(spec_.d_model);
+    float* branch = branch_.data() + i * d_model;
+    if (!pending_norm_->empty()) norm(pending_norm_->data(), branch, branch, spec_.d_model);
+    kernels_.add({branch, hidden_.data() + i * d_model, spec_.d_model});
+  }
+
+  void settle(size_t n) {
+    if (pending_norm_ == nullptr) return;
+    for_rows(n, static_cast<size_t>(spec_.d_model), [&](size_t i) { add_branch(i); });
+    pending_norm_ = nullptr;
+  }
+
+  // What the next linear layers read: hidden_ with the branch added, normed where there is a weight, and in 8 bits if
+  // they want that.
+  Linear::Input next_input(const std::vector<float>& weight, bool quantizes, size_t n) {
+    const auto d_model = static_cast<size_t>(spec_.d_model);
+    if (quantizes) codes_.reset(n, spec_.d_model);
+    for_rows(n, d_model, [&](size_t i) {
+      if (pending_norm_ != nullptr) add_branch(i);
+      const float* input = hidden_.data() + i * d_model;
+      if (!weight.empty()) {
+        norm(weight.data(), input, normed_.data() + i * d_model, spec_.d_model);
+        input = normed_.data() + i * d_model;
+      }
+      if (quantizes) codes_.quantize(kernels_, i, 0, spec_.d_model, input);
+    });
+    pending_norm_ = nullptr;
+    return {weight.empty() ? hidden_.data() : normed_.data(), spec_.d_model,
+            quantizes ? codes_.rows() : QuantizedRows{}, static_cast<int>(n)};
+  }
+
+  // Its result goes to branch_.
+  void attention(int index, std::span<const Row> rows, const Linear::Input& input) {
     const Layer& layer = layers_[static_cast<size_t>(index)];
     const LayerSpec& spec = layer.spec;
     const size_t n = rows.size();
@@ -201,8 +232,8 @@ class CpuRunner final : public Runner {
     k_.resize(std::max(k_.size(), n * kv_width));
     v_.resize(std::max(v_.size(), n * kv_width));
     attended_.resize(std::max(attended_.size(), n * q_width));
-    observe_input(index, LinearInput::kAttention, input, n);
-    multiply({{&layer.q_proj, q_.data()}, {&layer.k_proj, k_.data()}, {&layer.v_proj, v_.data()}}, input, n);
+    observe_input(index, LinearInput::kAttention, input.x, n);
+    multiply({{&layer.q_proj, q_.data()}, {&layer.k_proj, k_.data()}, {&layer.v_proj, v_.data()}}, input);
 
     const auto groups = attention_.store_groups();
     pool_.run(static_cast<int64_t>(groups.size()), [&](int64_t group, int) {
@@ -220,7 +251,7 @@ class CpuRunner final : public Runner {
     });
     attention_.run(index, q_.data(), attended_.data());
     observe_input(index, LinearInput::kAttentionOutput, attended_.data(), n);
-    multiply({{&layer.o_proj, out}}, attended_.data(), n);
+    multiply({{&layer.o_proj, branch_.data()}}, input_of(attended_.data(), layer.o_proj, n));
   }
 
   // Norm and rotation of the heads of one row.
@@ -242,95 +273,136 @@ class CpuRunner final : public Runner {
     return static_cast<float>(std::log1p(steps) * spec.temperature.attn_scale + 1.0);
   }
 
-  void mlp(int index, size_t n, const float* input, float* out) {
+  // Its result goes to branch_.
+  void mlp(int index, size_t n, const Linear::Input& input) {
     const Layer& layer = layers_[static_cast<size_t>(index)];
-    observe_input(index, LinearInput::kMlp, input, n);
-    const auto d_ff = static_cast<size_t>(layer.spec.d_ff);
-    gate_.resize(std::max(gate_.size(), n * d_ff));
-    up_.resize(std::max(up_.size(), n * d_ff));
-    if (layer.spec.mlp == MlpKind::kGated) {
-      multiply({{&layer.gate_proj, gate_.data()}, {&layer.up_proj, up_.data()}}, input, n);
-    } else {
-      plain_.resize(std::max(plain_.size(), n * static_cast<size_t>(layer.spec.d_ff_plain)));
-      multiply({{&layer.gate_proj, gate_.data()}, {&layer.up_proj, up_.data()}, {&layer.plain_up, plain_.data()}},
-               input, n);
-    }
-    activate(layer.spec.activation, gate_.data(), up_.data(), n, layer.spec.d_ff);
-    observe_input(index, LinearInput::kMlpDown, gate_.data(), n);
-    multiply({{&layer.down_proj, out}}, gate_.data(), n);
-    if (layer.spec.mlp == MlpKind::kDualBranch) {
-      activate(layer.spec.activation, plain_.data(), nullptr, n, layer.spec.d_ff_plain);
-      observe_input(index, LinearInput::kPlainDown, plain_.data(), n);
-      plain_out_.resize(std::max(plain_out_.size(), n * static_cast<size_t>(spec_.d_model)));
-      multiply({{&layer.plain_down, plain_out_.data()}}, plain_.data(), n);
-      for (size_t i = 0; i < n; ++i)
-        add_row(plain_out_.data() + i * static_cast<size_t>(spec_.d_model),
-                out + i * static_cast<size_t>(spec_.d_model));
-    }
-  }
-
-  void activate(Activation activation, float* gate, const float* up, size_t n, int width) {
-    auto* const kernel = activation == Activation::kSilu ? kernels_.silu_mul : kernels_.gelu_tanh_mul;
-    pool_.run(static_cast<int64_t>(n), [&](int64_t i, int) {
-      float* row = gate + i * width;
-      kernel({row, up == nullptr ? nullptr : up + i * width, row, width});
+    observe_input(index, LinearInput::kMlp, input.x, n);
+    const bool has_plain = layer.spec.mlp == MlpKind::kDualBranch;
+    gated_.linears = {&layer.gate_proj, &layer.up_proj, &layer.down_proj};
+    plain_.linears = {has_plain ? &layer.plain_up : nullptr, nullptr, &layer.plain_down};
+    activated_products(layer, input);
+    observe_input(index, LinearInput::kMlpDown, gated_.floats.data(), n);
+    multiply({{&layer.down_proj, branch_.data()}}, gated_.input(input.n_tokens));
+    if (!has_plain) return;
+    observe_input(index, LinearInput::kPlainDown, plain_.floats.data(), n);
+    const auto d_model = static_cast<size_t>(spec_.d_model);
+    plain_out_.resize(std::max(plain_out_.size(), n * d_model));
+    multiply({{&layer.plain_down, plain_out_.data()}}, plain_.input(input.n_tokens));
+    for_rows(n, d_model, [&](size_t i) {
+      kernels_.add({plain_out_.data() + i * d_model, branch_.data() + i * d_model, spec_.d_model});
     });
   }
 
-  // Several products of the same input in one parallel region.
-  void multiply(std::initializer_list<Product> products, const float* x, size_t n) {
-    const int n_tokens = static_cast<int>(n);
-    const int64_t cols = products.begin()->linear->cols();
-    Linear::Input input{x, cols, {}, n_tokens};
-    bool is_quantized = false;
-    int64_t n_tasks = 0;
-    for (const Product& p : products) {
-      is_quantized = is_quantized || p.linear->uses_panels();
-      n_tasks += task_count(*p.linear, n_tokens);
+  // One branch of an MLP up to its down projection: act(first x) * second x, or act(first x) alone.
+  struct MlpBranch {
+    struct Linears {
+      const Linear* first;  // Null: there is no such branch.
+      const Linear* second;
+      const Linear* down;
+    };
+    Linears linears{};
+    ActivationCodes codes;      // What `down` reads if it wants codes.
+    std::vector<float> floats;  // Written where someone reads them.
+
+    Linear::Input input(int n_tokens) const {
+      return {floats.data(), linears.down->cols(), linears.down->uses_panels() ? codes.rows() : QuantizedRows{},
+              n_tokens};
     }
-    if (is_quantized) input.quantized = quantize(x, cols, n);
+  };
+
+  // A task computes the same rows of both products, so that what follows finds them in its cache.
+  void activated_products(const Layer& layer, const Linear::Input& input) {
+    const auto n = static_cast<size_t>(input.n_tokens);
+    auto* const activate = layer.spec.activation == Activation::kSilu ? kernels_.silu_mul : kernels_.gelu_tanh_mul;
+    int64_t n_tasks = 0;
+    for (MlpBranch* branch : {&gated_, &plain_}) {
+      if (branch->linears.first == nullptr) continue;
+      const int64_t cols = branch->linears.down->cols();
+      branch->codes.reset(n, cols);
+      if (keeps_floats(*branch)) {
+        branch->floats.resize(std::max(branch->floats.size(), n * static_cast<size_t>(cols)));
+      }
+      n_tasks += (cols + activated_rows(*branch, n) - 1) / activated_rows(*branch, n);
+    }
+    pool_.run(n_tasks, [&](int64_t task, int worker) {
+      const int64_t n_gated = (gated_.linears.down->cols() + activated_rows(gated_, n) - 1) / activated_rows(gated_, n);
+      MlpBranch& branch = task < n_gated ? gated_ : plain_;
+      const int64_t cols = branch.linears.down->cols();
+      const int64_t step = activated_rows(branch, n);
+      const int64_t begin = (task < n_gated ? task : task - n_gated) * step;
+      const int64_t width = std::min(step, cols - begin);
+      std::byte* scratch = scratch_of(worker);
+      auto* first = reinterpret_cast<float*>(scratch + products_bytes_);
+      float* second = branch.linears.second == nullptr ? nullptr : first + kActivatedFloats;
+      branch.linears.first->run(begin, begin + width, input, first, width, scratch);
+      if (second != nullptr) branch.linears.second->run(begin, begin + width, input, second, width, scratch);
+      activate({first, second, first, static_cast<int64_t>(n) * width});
+      for (size_t i = 0; i < n; ++i) {
+        const float* row = first + i * static_cast<size_t>(width);
+        if (branch.linears.down->uses_panels()) branch.codes.quantize(kernels_, i, begin, width, row);
+        if (keeps_floats(branch)) {
+          std::copy_n(row, width, branch.floats.data() + static_cast<int64_t>(i) * cols + begin);
+        }
+      }
+    });
+  }
+
+  bool keeps_floats(const MlpBranch& branch) const { return input_observer_ || !branch.linears.down->uses_panels(); }
+
+  // Rows of a task of activated_products(): whole blocks of activations, as many as fit in its scratch.
+  int64_t activated_rows(const MlpBranch& branch, size_t n) const {
+    const int n_tokens = static_cast<int>(n);
+    // Two products each: half as many rows keep tasks short.
+    const int n_threads = 2 * pool_.n_threads();
+    int64_t rows = branch.linears.first->task_rows(n_tokens, n_threads);
+    if (branch.linears.second != nullptr) rows = std::min(rows, branch.linears.second->task_rows(n_tokens, n_threads));
+    const auto most = static_cast<int64_t>(kActivatedFloats / n);
+    return std::clamp(rows, int64_t{kPanelRows}, most) / kPanelRows * kPanelRows;
+  }
+
+  // n rows in memory as the input of `linear`.
+  Linear::Input input_of(const float* x, const Linear& linear, size_t n) {
+    const int64_t cols = linear.cols();
+    if (!linear.uses_panels()) return {x, cols, {}, static_cast<int>(n)};
+    codes_.reset(n, cols);
+    for_rows(n, static_cast<size_t>(cols),
+             [&](size_t i) { codes_.quantize(kernels_, i, 0, cols, x + static_cast<int64_t>(i) * cols); });
+    return {x, cols, codes_.rows(), static_cast<int>(n)};
+  }
+
+  // Several products of the same input in one parallel region.
+  void multiply(std::initializer_list<Product> products, const Linear::Input& input) {
+    int64_t n_tasks = 0;
+    for (const Product& p : products) n_tasks += task_count(*p.linear, input.n_tokens);
     pool_.run(n_tasks, [&](int64_t task, int worker) {
       for (const Product& p : products) {
-        const int64_t count = task_count(*p.linear, n_tokens);
+        const int64_t count = task_count(*p.linear, input.n_tokens);
         if (task >= count) {
           task -= count;
           continue;
         }
-        const int64_t step = p.linear->task_rows(n_tokens, pool_.n_threads());
+        const int64_t step = p.linear->task_rows(input.n_tokens, pool_.n_threads());
         const int64_t begin = task * step;
-        p.linear->run(begin, std::min(begin + step, p.linear->rows()), input, p.y, p.linear->rows(),
-                      scratch_.data() + static_cast<size_t>(worker) * scratch_bytes_);
+        p.linear->run(begin, std::min(begin + step, p.linear->rows()), input, p.y + begin, p.linear->rows(),
+                      scratch_of(worker));
         return;
       }
     });
   }
 
-  QuantizedRows quantize(const float* x, int64_t cols, size_t n) {
-    const int64_t n_blocks = (cols + kBlockCols - 1) / kBlockCols;
-    const size_t total = n * static_cast<size_t>(n_blocks);
-    if (input_scales_.size() < total) {
-      input_codes_.resize(total * kBlockCols);
-      input_scales_.resize(total);
-      input_sums_.resize(total);
-      input_zeros_.resize(total);
-    }
-    const QuantizedRows all{input_codes_.data(), input_scales_.data(), input_zeros_.data(), input_sums_.data(),
-                            n_blocks};
-    const auto quantize_row = [&](int64_t i, int) {
-      const int64_t at = i * n_blocks;
-      kernels_.quantize_rows({x + i * cols,
-                              cols,
-                              1,
-                              cols,
-                              {all.codes + at * kBlockCols, all.scales + at, all.zeros + at, all.sums + at, n_blocks}});
-    };
-    if (n == 1) {
-      quantize_row(0, 0);
-    } else {
-      pool_.run(static_cast<int64_t>(n), quantize_row);
-    }
-    return all;
+  // f(row) for all rows, `width` numbers of work each, a few rows a task.
+  template <typename F>
+  void for_rows(size_t n, size_t width, F f) {
+    if (n == 0) return;
+    const auto n_threads = static_cast<size_t>(pool_.n_threads());
+    const size_t step = n * width <= kSerialNumbers ? n : (n + 4 * n_threads - 1) / (4 * n_threads);
+    pool_.run(static_cast<int64_t>((n + step - 1) / step), [&](int64_t task, int) {
+      const size_t begin = static_cast<size_t>(task) * step;
+      for (size_t i = begin; i < std::min(begin + step, n); ++i) f(i);
+    });
   }
+
+  std::byte* scratch_of(int worker) const { return scratch_.data() + static_cast<size_t>(worker) * scratch_bytes_; }
 
   std::vector<Linear*> linears() {
     std::vector<Linear*> all;
@@ -344,6 +416,10 @@ class CpuRunner final : public Runner {
     return all;
   }
 
+  static bool want_codes(std::initializer_list<const Linear*> linears) {
+    return std::any_of(linears.begin(), linears.end(), [](const Linear* linear) { return linear->uses_panels(); });
+  }
+
   int64_t task_count(const Linear& linear, int n_tokens) const {
     const int64_t step = linear.task_rows(n_tokens, pool_.n_threads());
     return (linear.rows() + step - 1) / step;
@@ -351,15 +427,24 @@ class CpuRunner final : public Runner {
 
   void write_logits(std::span<const Row> rows, float* logits) {
     const auto d_model = static_cast<size_t>(spec_.d_model);
-    size_t n = 0;
-    int64_t first = -1;
+    wanted_.clear();
     for (size_t i = 0; i < rows.size(); ++i) {
-      if (rows[i].logits_row < 0) continue;
-      if (first < 0) first = rows[i].logits_row;
-      norm(final_norm_.data(), hidden_.data() + i * d_model, normed_.data() + n * d_model, spec_.d_model);
-      ++n;
+      if (rows[i].logits_row >= 0) wanted_.push_back(i);
     }
-    if (n > 0) multiply({{&lm_head_, logits + first * spec_.vocab_size}}, normed_.data(), n);
+    const size_t n = wanted_.size();
+    const bool quantizes = lm_head_.uses_panels();
+    if (quantizes) codes_.reset(n, spec_.d_model);
+    for_rows(n, d_model, [&](size_t i) {
+      const size_t row = wanted_[i];
+      float* normed = normed_.data() + i * d_model;
+      if (pending_norm_ != nullptr) add_branch(row);
+      norm(final_norm_.data(), hidden_.data() + row * d_model, normed, spec_.d_model);
+      if (quantizes) codes_.quantize(kernels_, i, 0, spec_.d_model, normed);
+    });
+    pending_norm_ = nullptr;
+    if (n == 0) return;
+    multiply({{&lm_head_, logits + rows[wanted_.front()].logits_row * spec_.vocab_size}},
+             {normed_.data(), spec_.d_model, quantizes ? codes_.rows() : QuantizedRows{}, static_cast<int>(n)});
   }
 
   void norm(const float* weight, const float* x, float* y, int64_t n) const {
@@ -368,17 +453,12 @@ class CpuRunner final : public Runner {
   void norm_heads(const float* weight, float* heads, int n_heads, int head_dim) const {
     for (int head = 0; head < n_heads; ++head) norm(weight, heads + head * head_dim, heads + head * head_dim, head_dim);
   }
-  void norm_rows(const std::vector<float>& weight, const float* x, float* y, size_t n) {
-    pool_.run(static_cast<int64_t>(n), [&](int64_t i, int) {
-      norm(weight.data(), x + i * spec_.d_model, y + i * spec_.d_model, spec_.d_model);
+  void norm_rows(const std::vector<float>& weight, size_t n) {
+    const auto d_model = static_cast<size_t>(spec_.d_model);
+    for_rows(n, d_model, [&](size_t i) {
+      norm(weight.data(), hidden_.data() + i * d_model, normed_.data() + i * d_model, spec_.d_model);
     });
   }
-  void add_row(const float* x, float* y) const { kernels_.add({x, y, spec_.d_model}); }
-  void add_rows(const float* x, size_t n) {
-    for (size_t i = 0; i < n; ++i)
-      add_row(x + i * static_cast<size_t>(spec_.d_model), hidden_.data() + i * static_cast<size_t>(spec_.d_model));
-  }
-
   void observe(int index, size_t n) {
     if (observer_) observer_(index, std::span(hidden_.data(), n * static_cast<size_t>(spec_.d_model)));
   }
@@ -404,12 +484,15 @@ class CpuRunner final : public Runner {
   std::vector<Row> rows_;
   std::vector<AttentionRow> attention_rows_;
   PanelStore panels_;
-  HugeMemory scratch_;  // of every worker
+  HugeMemory scratch_;         // of every worker
+  size_t products_bytes_ = 0;  // of a worker's, for the products; then come the results of activated_products()
   size_t scratch_bytes_ = 0;
-  std::vector<uint8_t> input_codes_;
-  std::vector<float> input_scales_, input_sums_;
-  std::vector<int32_t> input_zeros_;
-  std::vector<float> hidden_, normed_, branch_, q_, k_, v_, attended_, gate_, up_, plain_, plain_out_;
+  ActivationCodes codes_;
+  MlpBranch gated_, plain_;
+  std::vector<size_t> wanted_;  // Rows whose logits are wanted.
+  std::vector<float> hidden_, normed_, branch_, q_, k_, v_, attended_, plain_out_;
+  // The post norm, perhaps empty, of what waits in branch_ to be added to hidden_; null when nothing waits.
+  const std::vector<float>* pending_norm_ = nullptr;
 };
 
 }  // namespace

@@ -45,7 +45,7 @@ void Linear::set_panels(const PanelLayout& layout, const std::byte* panels) {
 
 size_t Linear::scratch_bytes() const {
   if (uses_panels()) return kPanelScratchBytes;
-  return static_cast<size_t>(std::max(kScratchFloats, kMinTaskRows * cols())) * sizeof(float);
+  return static_cast<size_t>(std::max(kScratchFloats, int64_t{kPanelRows} * cols())) * sizeof(float);
 }
 
 int64_t Linear::task_rows(int n_tokens, int n_threads) const {
@@ -77,7 +77,7 @@ void Linear::run_panels(int64_t row_begin, int64_t row_end, const Input& input, 
   args.n_panels = (args.n_rows + kPanelRows - 1) / kPanelRows;
   args.x = input.quantized;
   args.n_tokens = input.n_tokens;
-  args.y = y + row_begin;
+  args.y = y;
   args.y_stride = y_stride;
   args.bias = weights_.bias.empty() ? nullptr : weights_.bias.data() + row_begin;
   args.scratch = scratch;
@@ -92,7 +92,7 @@ void Linear::run_in_place(int64_t row_begin, int64_t row_end, const Input& input
   args.x = input.x;
   args.x_stride = input.x_stride;
   args.n_tokens = input.n_tokens;
-  args.y = y + row_begin;
+  args.y = y;
   args.y_stride = y_stride;
   args.bias = weights_.bias.empty() ? nullptr : weights_.bias.data() + row_begin;
   args.scratch = scratch;

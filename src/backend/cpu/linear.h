@@ -39,8 +39,8 @@ class Linear {
     QuantizedRows quantized;
     int n_tokens;
   };
-  /// y[t * y_stride + r] = (W x_t + b)[r] for r in [row_begin, row_end); y points at row 0. row_begin is a multiple of
-  /// task_rows().
+  /// y[t * y_stride + r - row_begin] = (W x_t + b)[r] for r in [row_begin, row_end). row_begin is a multiple of
+  /// kPanelRows or of task_rows(), the number of rows at most task_rows() or kPanelRows.
   void run(int64_t row_begin, int64_t row_end, const Input& input, float* y, int64_t y_stride,
            std::byte* scratch) const;
 
