@@ -311,41 +311,43 @@ class AffineCodec final : public Codec {
     return std::numeric_limits<float>::max() / 4;
   }
   bool integer_form(const StoredMatrix& matrix, IntegerForm& form) const override {
-    form = {.bits = matrix.bits == 4 ? 4 : 8,
+    // Codes of 5, 6 and 8 bits are taken as signed numbers: small ones suit the products of bytes.
+    const int zero = matrix.bits == 5 || matrix.bits == 6 ? 1 << (matrix.bits - 1) : 0;
+    form = {.bits = matrix.bits,
             .group = matrix.group_size,
             .has_biases = true,
             .scale_dtype = matrix.scale_dtype,
-            .offset = matrix.bits == 8 ? 128 : 0,
+            .zero = zero,
+            .offset = matrix.bits == 8 ? 128 : zero,
             .table = kUnsignedCodes};
     return true;
   }
-  void read_integers(const StoredMatrix& matrix, int64_t row, uint8_t* codes, float* scales,
-                     float* biases) const override {
+  void read_integers(const StoredMatrix& matrix, int64_t row, const IntegerRow& out) const override {
     const int64_t n = matrix.cols;
     const uint8_t* source = byte_pointer(matrix.data) + row * (n * matrix.bits / 8);
     switch (matrix.bits) {
       case 2:
-        unpack_row<2>(source, n, codes);
+        unpack_row<2>(source, n, out.codes);
         break;
       case 3:
-        unpack_row<3>(source, n, codes);
+        unpack_row<3>(source, n, out.codes);
         break;
       case 4:
-        unpack_row<4>(source, n, codes);
+        unpack_row<4>(source, n, out.codes);
         break;
       case 5:
-        unpack_row<5>(source, n, codes);
+        unpack_row<5>(source, n, out.codes);
         break;
       case 6:
-        unpack_row<6>(source, n, codes);
+        unpack_row<6>(source, n, out.codes);
         break;
       default:
-        for (int64_t i = 0; i < n; ++i) codes[i] = static_cast<uint8_t>(source[i] - 128);
+        for (int64_t i = 0; i < n; ++i) out.codes[i] = static_cast<uint8_t>(source[i] - 128);
     }
     const int64_t groups = n / matrix.group_size;
     const auto offset = row * groups * static_cast<int64_t>(dtype_info(matrix.scale_dtype).block_bytes);
-    read_scales(byte_pointer(matrix.scales) + offset, matrix.scale_dtype, groups, scales);
-    read_scales(byte_pointer(matrix.biases) + offset, matrix.scale_dtype, groups, biases);
+    read_scales(byte_pointer(matrix.scales) + offset, matrix.scale_dtype, groups, out.scales);
+    read_scales(byte_pointer(matrix.biases) + offset, matrix.scale_dtype, groups, out.biases);
   }
 };
 

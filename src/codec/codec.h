@@ -47,12 +47,27 @@ struct EncodeArgs {
 /// How a quantized matrix is made of integers: w = scale * code + bias, with a scale (and maybe a bias) per group of a
 /// row. Kernels that multiply integers start from it.
 struct IntegerForm {
-  int bits = 8;                       ///< 4: codes are indices into `table`; 8: codes are signed bytes.
-  int group = 32;                     ///< Columns per scale: 16, 32, 64 or 128.
-  bool has_biases = false;            ///< Never with groups of 16.
-  DType scale_dtype = DType::kF16;    ///< kF16, kBF16 or kF32: holds every scale and bias exactly.
-  int offset = 0;                     ///< Added to every code of 8 bits: w = scale * (code + offset) + bias.
-  std::array<int8_t, 16> table = {};  ///< The values of 4-bit codes.
+  int bits = 8;             ///< 2 to 6: codes in [0, 2^bits); 8: codes are signed bytes.
+  int group = 32;           ///< Columns per scale: 16, 32, 64 or 128.
+  bool has_biases = false;  ///< Never with groups of 16.
+  /// kF16, kBF16 or kF32: holds every scale and bias exactly. kI8: scales and biases are whole numbers in [-128, 127],
+  /// times an f16 outer scale (and bias) per kOuterCols columns.
+  DType scale_dtype = DType::kF16;
+  int zero = 0;                       ///< Subtracted from codes of 5 and 6 bits.
+  int offset = 0;                     ///< Of formats with biases: w = scale * (code + offset) + bias.
+  std::array<int8_t, 16> table = {};  ///< The values of codes of 2 to 4 bits.
+};
+
+/// Columns of one outer scale; rows with outer scales are multiples of it.
+inline constexpr int64_t kOuterCols = 256;
+
+/// Where read_integers() writes one row.
+struct IntegerRow {
+  uint8_t* codes;       ///< [cols]
+  float* scales;        ///< [cols / group]
+  float* biases;        ///< [cols / group]; untouched without biases
+  float* outer_scales;  ///< [cols / kOuterCols]; these two untouched without outer scales
+  float* outer_biases;  ///< [cols / kOuterCols]; untouched without biases
 };
 
 /// Stateless; one object per format, alive for the whole program.
@@ -74,9 +89,8 @@ class Codec {
 
   /// False for formats that are not integers with scales; then read_integers() must not be called.
   virtual bool integer_form(const StoredMatrix& /*matrix*/, IntegerForm& /*form*/) const { return false; }
-  /// One row: codes [cols], scales [cols / group], biases [cols / group] (untouched without biases). Any thread.
-  virtual void read_integers(const StoredMatrix& /*matrix*/, int64_t /*row*/, uint8_t* /*codes*/, float* /*scales*/,
-                             float* /*biases*/) const {}
+  /// Any thread.
+  virtual void read_integers(const StoredMatrix& /*matrix*/, int64_t /*row*/, const IntegerRow& /*out*/) const {}
 
  protected:
   Codec() = default;

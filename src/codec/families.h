@@ -47,7 +47,7 @@ constexpr std::array<int8_t, 16> kCenteredCodes = {-8, -7, -6, -5, -4, -3, -2, -
 ///   static void decode(const uint8_t* block, float* out);
 ///   static void encode(const float* values, const float* importance, uint8_t* block);  // importance may be null
 /// Formats made of integers also have kForm and
-///   static void split(const uint8_t* block, uint8_t* codes, float* scales, float* biases);
+///   static void split(const uint8_t* block, const IntegerRow& out);
 /// Rows are whole blocks without padding, so a range of rows is one run of blocks.
 template <typename Block>
 class BlockCodec final : public Codec {
@@ -71,14 +71,14 @@ class BlockCodec final : public Codec {
     }
     return false;
   }
-  void read_integers(const StoredMatrix& matrix, int64_t row, uint8_t* codes, float* scales,
-                     float* biases) const override {
+  void read_integers(const StoredMatrix& matrix, int64_t row, const IntegerRow& out) const override {
     if constexpr (requires { Block::kForm; }) {
       constexpr int64_t kGroups = Block::kValues / Block::kForm.group;
       const int64_t row_blocks = matrix.cols / Block::kValues;
       const uint8_t* block = byte_pointer(matrix.data) + row * row_blocks * Block::kBytes;
       for (int64_t i = 0; i < row_blocks; ++i) {
-        Block::split(block + i * Block::kBytes, codes + i * Block::kValues, scales + i * kGroups, biases + i * kGroups);
+        Block::split(block + i * Block::kBytes, {out.codes + i * Block::kValues, out.scales + i * kGroups,
+                                                 out.biases + i * kGroups, out.outer_scales + i, out.outer_biases + i});
       }
     }
   }

@@ -34,16 +34,16 @@ void scale_and_subtract(const uint8_t* values, float d, float m, float* out) {
   for (int i = 0; i < n; ++i) out[i] = d * static_cast<float>(values[i]) - m;
 }
 
-// Super-blocks of signed codes with one scale per 16.
+// Super-blocks of centered codes with one scale per 16.
 template <typename Block>
 void decode_sub_blocks(const uint8_t* block, float* out) {
   alignas(64) uint8_t codes[kSuperBlock];
   float scales[kSuperBlock / 16];
-  Block::split(block, codes, scales, nullptr);
+  float d = 0;
+  Block::split(block, {codes, scales, nullptr, &d, nullptr});
   for (int s = 0; s < kSuperBlock / 16; ++s) {
-    for (int i = 0; i < 16; ++i) {
-      out[16 * s + i] = scales[s] * static_cast<float>(static_cast<int8_t>(codes[16 * s + i]));
-    }
+    const float scale = d * scales[s];
+    for (int i = 0; i < 16; ++i) out[16 * s + i] = scale * static_cast<float>(codes[16 * s + i] - Block::kCenter);
   }
 }
 
@@ -77,30 +77,29 @@ void unpack_nibbles(const uint8_t* qs, uint8_t* values) {
   }
 }
 
-// Products with d and dmin of a super-block.
-struct K4Scales {
-  float scales[8];
-  float mins[8];
-  K4Scales(const uint8_t* packed, float d, float dmin) {
-    uint8_t scale_codes[8];
-    uint8_t min_codes[8];
-    unpack_k4_scales(packed, scale_codes, min_codes);
-    for (int s = 0; s < 8; ++s) {
-      scales[s] = d * static_cast<float>(scale_codes[s]);
-      mins[s] = dmin * static_cast<float>(min_codes[s]);
-    }
+// Values of a block of Q4_K or Q5_K, which begin alike.
+void scale_k4(const uint8_t* values, const uint8_t* block, float* out) {
+  uint8_t scales[8];
+  uint8_t mins[8];
+  unpack_k4_scales(block + 4, scales, mins);
+  const float d = load_fp16(block);
+  const float dmin = load_fp16(block + 2);
+  for (int s = 0; s < 8; ++s) {
+    scale_and_subtract<32>(values + 32 * s, d * static_cast<float>(scales[s]), dmin * static_cast<float>(mins[s]),
+                           out + 32 * s);
   }
-};
-
-void scale_k4(const uint8_t* values, const K4Scales& k4, float* out) {
-  for (int s = 0; s < 8; ++s) scale_and_subtract<32>(values + 32 * s, k4.scales[s], k4.mins[s], out + 32 * s);
 }
 
-void copy_k4(const K4Scales& k4, float* scales, float* biases) {
+void split_k4_scales(const uint8_t* block, const IntegerRow& out) {
+  uint8_t scales[8];
+  uint8_t mins[8];
+  unpack_k4_scales(block + 4, scales, mins);
   for (int s = 0; s < 8; ++s) {
-    scales[s] = k4.scales[s];
-    biases[s] = -k4.mins[s];
+    out.scales[s] = static_cast<float>(scales[s]);
+    out.biases[s] = static_cast<float>(mins[s]);
   }
+  out.outer_scales[0] = load_fp16(block);
+  out.outer_biases[0] = -load_fp16(block + 2);
 }
 
 void store_fp16(float value, uint8_t* out) {
@@ -188,26 +187,25 @@ struct Q3_K {
   static constexpr int64_t kValues = kSuperBlock;
   static constexpr int64_t kBytes = 110;
   static constexpr float kMaxMagnitude = kMaxFp16;
-  static constexpr IntegerForm kForm = {.bits = 8, .group = 16, .scale_dtype = DType::kF32};
-  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* /*biases*/) {
-    alignas(64) uint8_t values[kValues];
-    unpack_2_bits(block + 32, values);
-    // Bit k of hmask[i] belongs to value 32 k + i; a clear bit subtracts 4.
+  static constexpr int kCenter = 4;
+  static constexpr IntegerForm kForm = {
+      .bits = 3, .group = 16, .scale_dtype = DType::kI8, .table = {-4, -3, -2, -1, 0, 1, 2, 3}};
+  static void split(const uint8_t* block, const IntegerRow& out) {
+    unpack_2_bits(block + 32, out.codes);
+    // Bit k of hmask[i] belongs to value 32 k + i.
     for (int k = 0; k < 8; ++k) {
       for (int i = 0; i < 32; ++i) {
-        const auto high = static_cast<uint8_t>(((block[i] >> k) & 1U) << 2);
-        codes[32 * k + i] = static_cast<uint8_t>(values[32 * k + i] + high - 4);
+        out.codes[32 * k + i] = static_cast<uint8_t>(out.codes[32 * k + i] | (((block[i] >> k) & 1U) << 2));
       }
     }
     // 16 scales of 6 bits: low nibbles in bytes 0..7, the upper two bits in bytes 8..11.
     const uint8_t* packed = block + 96;
-    const float d = load_fp16(block + 108);
     for (int s = 0; s < 16; ++s) {
       const unsigned low = (packed[s % 8] >> (4 * (s / 8))) & 15U;
       const unsigned high = (packed[8 + s % 4] >> (2 * (s / 4))) & 3U;
-      const int scale = static_cast<int>(low | (high << 4)) - 32;
-      scales[s] = d * static_cast<float>(scale);
+      out.scales[s] = static_cast<float>(static_cast<int>(low | (high << 4)) - 32);
     }
+    out.outer_scales[0] = load_fp16(block + 108);
   }
   static void decode(const uint8_t* block, float* out) { decode_sub_blocks<Q3_K>(block, out); }
   static void encode(const float* x, const float* importance, uint8_t* block) {
@@ -235,15 +233,15 @@ struct Q4_K {
   static constexpr int64_t kBytes = 144;
   static constexpr float kMaxMagnitude = kMaxFp16;
   static constexpr IntegerForm kForm = {
-      .bits = 4, .has_biases = true, .scale_dtype = DType::kF32, .table = kUnsignedCodes};
-  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* biases) {
-    unpack_nibbles(block + 16, codes);
-    copy_k4(K4Scales(block + 4, load_fp16(block), load_fp16(block + 2)), scales, biases);
+      .bits = 4, .has_biases = true, .scale_dtype = DType::kI8, .table = kUnsignedCodes};
+  static void split(const uint8_t* block, const IntegerRow& out) {
+    unpack_nibbles(block + 16, out.codes);
+    split_k4_scales(block, out);
   }
   static void decode(const uint8_t* block, float* out) {
     alignas(64) uint8_t values[kValues];
     unpack_nibbles(block + 16, values);
-    scale_k4(values, K4Scales(block + 4, load_fp16(block), load_fp16(block + 2)), out);
+    scale_k4(values, block, out);
   }
   static void encode(const float* x, const float* importance, uint8_t* block) {
     const SuperBlock chosen = choose(kShapeQ4K, x, importance);
@@ -257,7 +255,8 @@ struct Q5_K {
   static constexpr int64_t kValues = kSuperBlock;
   static constexpr int64_t kBytes = 176;
   static constexpr float kMaxMagnitude = kMaxFp16;
-  static constexpr IntegerForm kForm = {.bits = 8, .has_biases = true, .scale_dtype = DType::kF32};
+  static constexpr IntegerForm kForm = {
+      .bits = 5, .has_biases = true, .scale_dtype = DType::kI8, .zero = 16, .offset = 16};
   static void unpack(const uint8_t* block, uint8_t* values) {
     unpack_nibbles(block + 48, values);
     // Bit k of qh[i] is the fifth bit of value 32 k + i.
@@ -268,14 +267,14 @@ struct Q5_K {
       }
     }
   }
-  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* biases) {
-    unpack(block, codes);
-    copy_k4(K4Scales(block + 4, load_fp16(block), load_fp16(block + 2)), scales, biases);
+  static void split(const uint8_t* block, const IntegerRow& out) {
+    unpack(block, out.codes);
+    split_k4_scales(block, out);
   }
   static void decode(const uint8_t* block, float* out) {
     alignas(64) uint8_t values[kValues];
     unpack(block, values);
-    scale_k4(values, K4Scales(block + 4, load_fp16(block), load_fp16(block + 2)), out);
+    scale_k4(values, block, out);
   }
   static void encode(const float* x, const float* importance, uint8_t* block) {
     const SuperBlock chosen = choose(kShapeQ5K, x, importance);
@@ -290,23 +289,22 @@ struct Q6_K {
   static constexpr int64_t kValues = kSuperBlock;
   static constexpr int64_t kBytes = 210;
   static constexpr float kMaxMagnitude = kMaxFp16;
-  static constexpr IntegerForm kForm = {.bits = 8, .group = 16, .scale_dtype = DType::kF32};
-  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* /*biases*/) {
+  static constexpr int kCenter = 32;
+  static constexpr IntegerForm kForm = {.bits = 6, .group = 16, .scale_dtype = DType::kI8, .zero = kCenter};
+  static void split(const uint8_t* block, const IntegerRow& out) {
     for (int half = 0; half < 2; ++half) {
       const uint8_t* ql = block + 64 * half;
       const uint8_t* qh = block + 128 + 32 * half;
-      uint8_t* v = codes + 128 * half;
+      uint8_t* v = out.codes + 128 * half;
       for (int i = 0; i < 32; ++i) {
-        v[i] = static_cast<uint8_t>(((ql[i] & 15U) | ((qh[i] & 3U) << 4)) - 32);
-        v[i + 32] = static_cast<uint8_t>(((ql[i + 32] & 15U) | (((qh[i] >> 2) & 3U) << 4)) - 32);
-        v[i + 64] = static_cast<uint8_t>(((ql[i] >> 4) | (((qh[i] >> 4) & 3U) << 4)) - 32);
-        v[i + 96] = static_cast<uint8_t>(((ql[i + 32] >> 4) | ((qh[i] >> 6) << 4)) - 32);
+        v[i] = static_cast<uint8_t>((ql[i] & 15U) | ((qh[i] & 3U) << 4));
+        v[i + 32] = static_cast<uint8_t>((ql[i + 32] & 15U) | (((qh[i] >> 2) & 3U) << 4));
+        v[i + 64] = static_cast<uint8_t>((ql[i] >> 4) | (((qh[i] >> 4) & 3U) << 4));
+        v[i + 96] = static_cast<uint8_t>((ql[i + 32] >> 4) | ((qh[i] >> 6) << 4));
       }
     }
-    const float d = load_fp16(block + 208);
-    for (int s = 0; s < 16; ++s) {
-      scales[s] = d * static_cast<float>(static_cast<int8_t>(block[192 + s]));
-    }
+    for (int s = 0; s < 16; ++s) out.scales[s] = static_cast<float>(static_cast<int8_t>(block[192 + s]));
+    out.outer_scales[0] = load_fp16(block + 208);
   }
   static void decode(const uint8_t* block, float* out) { decode_sub_blocks<Q6_K>(block, out); }
   static void encode(const float* x, const float* importance, uint8_t* block) {
@@ -365,9 +363,9 @@ struct IQ4_NL {
   static constexpr int64_t kBytes = 18;
   static constexpr float kMaxMagnitude = kMaxFp16;
   static constexpr IntegerForm kForm = {.bits = 4, .table = kLevels};
-  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* /*biases*/) {
-    unpack_levels(block + 2, codes);
-    scales[0] = load_fp16(block);
+  static void split(const uint8_t* block, const IntegerRow& out) {
+    unpack_levels(block + 2, out.codes);
+    out.scales[0] = load_fp16(block);
   }
   static void decode(const uint8_t* block, float* out) { decode_levels(block + 2, load_fp16(block), out); }
   static void encode(const float* x, const float* importance, uint8_t* block) {
@@ -388,25 +386,25 @@ struct IQ4_XS {
   static constexpr int64_t kValues = kSuperBlock;
   static constexpr int64_t kBytes = 136;
   static constexpr float kMaxMagnitude = kMaxFp16;
-  static constexpr IntegerForm kForm = {.bits = 4, .scale_dtype = DType::kF32, .table = kLevels};
+  static constexpr IntegerForm kForm = {.bits = 4, .scale_dtype = DType::kI8, .table = kLevels};
   static void read_scales(const uint8_t* block, float* scales) {
-    const float d = load_fp16(block);
     const unsigned scales_h = load_le<uint16_t>(block + 2);
     for (int s = 0; s < 8; ++s) {
       const unsigned low = (block[4 + s / 2] >> (4 * (s % 2))) & 15U;
       const unsigned high = (scales_h >> (2 * s)) & 3U;
-      const int scale = static_cast<int>(low | (high << 4)) - 32;
-      scales[s] = d * static_cast<float>(scale);
+      scales[s] = static_cast<float>(static_cast<int>(low | (high << 4)) - 32);
     }
   }
-  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* /*biases*/) {
-    for (int s = 0; s < 8; ++s) unpack_levels(block + 8 + 16 * s, codes + 32 * s);
-    read_scales(block, scales);
+  static void split(const uint8_t* block, const IntegerRow& out) {
+    for (int s = 0; s < 8; ++s) unpack_levels(block + 8 + 16 * s, out.codes + 32 * s);
+    read_scales(block, out.scales);
+    out.outer_scales[0] = load_fp16(block);
   }
   static void decode(const uint8_t* block, float* out) {
     float scales[8];
     read_scales(block, scales);
-    for (int s = 0; s < 8; ++s) decode_levels(block + 8 + 16 * s, scales[s], out + 32 * s);
+    const float d = load_fp16(block);
+    for (int s = 0; s < 8; ++s) decode_levels(block + 8 + 16 * s, d * scales[s], out + 32 * s);
   }
   static void encode(const float* x, const float* importance, uint8_t* block) {
     const SuperBlock chosen = choose(kShapeIQ4XS, x, importance);

@@ -169,9 +169,9 @@ struct Q4_0 {
   static constexpr int64_t kBytes = 18;
   static constexpr float kMaxMagnitude = kMaxFp16;
   static constexpr IntegerForm kForm = {.bits = 4, .table = kCenteredCodes};
-  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* /*biases*/) {
-    unpack_nibbles(block + 2, codes);
-    scales[0] = load_fp16(block);
+  static void split(const uint8_t* block, const IntegerRow& out) {
+    unpack_nibbles(block + 2, out.codes);
+    out.scales[0] = load_fp16(block);
   }
   static void decode(const uint8_t* block, float* out) {
     uint8_t values[kValues];
@@ -191,10 +191,10 @@ struct Q4_1 {
   static constexpr int64_t kBytes = 20;
   static constexpr float kMaxMagnitude = kMaxFp16;
   static constexpr IntegerForm kForm = {.bits = 4, .has_biases = true, .table = kUnsignedCodes};
-  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* biases) {
-    unpack_nibbles(block + 4, codes);
-    scales[0] = load_fp16(block);
-    biases[0] = load_fp16(block + 2);
+  static void split(const uint8_t* block, const IntegerRow& out) {
+    unpack_nibbles(block + 4, out.codes);
+    out.scales[0] = load_fp16(block);
+    out.biases[0] = load_fp16(block + 2);
   }
   static void decode(const uint8_t* block, float* out) {
     uint8_t values[kValues];
@@ -213,12 +213,11 @@ struct Q5_0 {
   static constexpr int64_t kValues = 32;
   static constexpr int64_t kBytes = 22;
   static constexpr float kMaxMagnitude = kMaxFp16;
-  static constexpr IntegerForm kForm = {.bits = 8};
-  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* /*biases*/) {
-    unpack_nibbles(block + 6, codes);
-    add_fifth_bits(block + 2, codes);
-    for (int i = 0; i < kValues; ++i) codes[i] = static_cast<uint8_t>(codes[i] - 16);
-    scales[0] = load_fp16(block);
+  static constexpr IntegerForm kForm = {.bits = 5, .zero = 16};
+  static void split(const uint8_t* block, const IntegerRow& out) {
+    unpack_nibbles(block + 6, out.codes);
+    add_fifth_bits(block + 2, out.codes);
+    out.scales[0] = load_fp16(block);
   }
   static void decode(const uint8_t* block, float* out) {
     uint8_t values[kValues];
@@ -239,12 +238,12 @@ struct Q5_1 {
   static constexpr int64_t kValues = 32;
   static constexpr int64_t kBytes = 24;
   static constexpr float kMaxMagnitude = kMaxFp16;
-  static constexpr IntegerForm kForm = {.bits = 8, .has_biases = true};
-  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* biases) {
-    unpack_nibbles(block + 8, codes);
-    add_fifth_bits(block + 4, codes);
-    scales[0] = load_fp16(block);
-    biases[0] = load_fp16(block + 2);
+  static constexpr IntegerForm kForm = {.bits = 5, .has_biases = true, .zero = 16, .offset = 16};
+  static void split(const uint8_t* block, const IntegerRow& out) {
+    unpack_nibbles(block + 8, out.codes);
+    add_fifth_bits(block + 4, out.codes);
+    out.scales[0] = load_fp16(block);
+    out.biases[0] = load_fp16(block + 2);
   }
   static void decode(const uint8_t* block, float* out) {
     uint8_t values[kValues];
@@ -266,9 +265,9 @@ struct Q8_0 {
   static constexpr int64_t kBytes = 34;
   static constexpr float kMaxMagnitude = kMaxFp16;
   static constexpr IntegerForm kForm = {.bits = 8};
-  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* /*biases*/) {
-    std::memcpy(codes, block + 2, kValues);
-    scales[0] = load_fp16(block);
+  static void split(const uint8_t* block, const IntegerRow& out) {
+    std::memcpy(out.codes, block + 2, kValues);
+    out.scales[0] = load_fp16(block);
   }
   static void decode(const uint8_t* block, float* out) {
     const float d = load_fp16(block);

@@ -66,12 +66,12 @@ struct MXFP4 {
   static constexpr int64_t kBytes = 17;
   static constexpr float kMaxMagnitude = std::numeric_limits<float>::max();
   static constexpr IntegerForm kForm = {.bits = 4, .scale_dtype = DType::kBF16, .table = kDoubledE2M1};
-  static void split(const uint8_t* block, uint8_t* codes, float* scales, float* /*biases*/) {
+  static void split(const uint8_t* block, const IntegerRow& out) {
     for (int i = 0; i < 16; ++i) {
-      codes[i] = block[1 + i] & 15U;
-      codes[i + 16] = static_cast<uint8_t>(block[1 + i] >> 4);
+      out.codes[i] = block[1 + i] & 15U;
+      out.codes[i + 16] = static_cast<uint8_t>(block[1 + i] >> 4);
     }
-    scales[0] = 0.5F * e8m0_to_float(block[0]);
+    out.scales[0] = 0.5F * e8m0_to_float(block[0]);
   }
   static void decode(const uint8_t* block, float* out) {
     const float scale = e8m0_to_float(block[0]);
@@ -205,13 +205,12 @@ class PackedCodec final : public Codec {
     }
     return false;
   }
-  void read_integers(const StoredMatrix& matrix, int64_t row, uint8_t* codes, float* scales,
-                     float* /*biases*/) const override {
+  void read_integers(const StoredMatrix& matrix, int64_t row, const IntegerRow& out) const override {
     if constexpr (requires { Group::kScaleDType; }) {
       const int64_t groups = matrix.cols / Group::kValues;
-      unpack_pairs(byte_pointer(matrix.data) + row * groups * Group::kBytes, matrix.cols, codes);
+      unpack_pairs(byte_pointer(matrix.data) + row * groups * Group::kBytes, matrix.cols, out.codes);
       const uint8_t* source = byte_pointer(matrix.scales) + row * groups;
-      for (int64_t g = 0; g < groups; ++g) scales[g] = Group::half_scale(source[g]);
+      for (int64_t g = 0; g < groups; ++g) out.scales[g] = Group::half_scale(source[g]);
     }
   }
   void encode_rows(const EncodeArgs& args) const override {

@@ -102,13 +102,11 @@ struct Work<PanelProductArgs> {
   Work(std::string_view /*kernel*/, int n_tokens) : x(n_tokens), y(static_cast<size_t>(n_tokens) * kRows) {
     layout.rows = kRows;
     layout.cols = kCols;
-    layout.n_blocks = kCols / kBlockCols;
-    layout.has_small_codes = true;
+    layout.code_range = CodeRange::kWithin16;
     for (int i = 0; i < 16; ++i) layout.table[i] = static_cast<int8_t>(i - 8);
-    layout.scales_offset = size_t{kPanelRows} * kCols / 2;
-    layout.panel_bytes = layout.scales_offset + static_cast<size_t>(layout.n_groups()) * kPanelRows * 2;
+    layout.set_sizes();
     panels = HugeMemory(layout.panel_bytes * static_cast<size_t>(layout.n_panels()), "panels");
-    scratch = HugeMemory(panel_scratch_bytes(layout), "scratch");
+    scratch = HugeMemory(kPanelScratchBytes, "scratch");
     args = {&layout, panels.data(), static_cast<int>(layout.n_panels()), kRows, x.rows, n_tokens, y.data(), kRows,
             nullptr, scratch.data()};
     counts = {static_cast<double>(panels.size()), 2.0 * kRows * kCols * n_tokens};

@@ -3,28 +3,14 @@
 //
 // Per element of the result: integers within a block are exact; blocks are added in rising order by one fused
 // multiply-add each (two with biases). So all tilings, and all instruction sets, give the same bits.
+#include "kernels/panel_rows.h"
 #include "kernels/panels.h"
 
 namespace {
 
-using mobilellm::kBlockCols;
-using mobilellm::kLanes;
-using mobilellm::kPanelRows;
-using mobilellm::PanelLayout;
 using mobilellm::PanelProductArgs;
 using mobilellm::QuantizedRows;
 using mobilellm::QuantizeRowsArgs;
-using mobilellm::ScaleType;
-
-using mobilellm::kSpreadBlocks;
-using mobilellm::kSpreadHalfBytes;
-
-constexpr int kStepsPerBlock = kBlockCols / 4;
-
-struct BlockRange {
-  int64_t begin;
-  int64_t end;
-};
 
 // Up to 16 numbers of n that there are.
 inline Vec16 load_rows(const float* p, int n) { return n >= kLanes ? Vec16::load(p) : Vec16::load_partial(p, n); }
@@ -73,126 +59,9 @@ void quantize_rows(const QuantizeRowsArgs& a) noexcept {
   }
 }
 
-// Scales of 16 rows.
-inline Vec16 load_scales(const std::byte* p, int vector, ScaleType type) {
-  switch (type) {
-    case ScaleType::kF16:
-      return Vec16::load_f16(p + vector * kLanes * 2);
-    case ScaleType::kBF16:
-      return Vec16::load_bf16(p + vector * kLanes * 2);
-    case ScaleType::kF32:
-      break;
-  }
-  return Vec16::load(p + vector * kLanes * 4);
-}
-
-// How far ahead of the codes in use memory is asked for.
-constexpr int kPrefetchBytes = 4096;
-
-// A block of one panel as it is stored, both vectors of rows.
-struct StoredBlock {
-  const std::byte* codes;
-  const std::byte* header;
-};
-
-// 16 rows of a panel as it is stored: codes are unpacked in registers.
-template <int kBits>
-struct StoredRows {
-  const std::byte* panel;
-  const PanelLayout* layout;
-  CodeTable table;
-  int vector;
-  int log2_unit;
-
-  StoredRows(const PanelLayout& l, const std::byte* p, int v)
-      : panel(p),
-        layout(&l),
-        table(CodeTable::load(l.table)),
-        vector(v),
-        log2_unit(l.group <= kBlockCols ? 0 : __builtin_ctz(static_cast<unsigned>(l.group / kBlockCols))) {}
-
-  StoredBlock at(int64_t block) const {
-    const std::byte* unit = panel + (block >> log2_unit) * static_cast<int64_t>(layout->unit_bytes);
-    const int64_t index = block & ((int64_t{1} << log2_unit) - 1);
-    return {unit + layout->header_bytes + index * static_cast<int64_t>(layout->block_bytes), unit};
-  }
-  // Codes of steps 2 * pair and 2 * pair + 1 (4 columns each) of a block.
-  void load_pair(const StoredBlock& block, int pair, Codes& first, Codes& second) const {
-    if constexpr (kBits == 4) {
-      const std::byte* p = block.codes + pair * 128 + vector * 64;
-      __builtin_prefetch(p + kPrefetchBytes);
-      table.unpack(p, first, second);
-    } else {
-      const std::byte* p = block.codes + pair * 256 + vector * 64;
-      __builtin_prefetch(p + kPrefetchBytes);
-      __builtin_prefetch(p + 128 + kPrefetchBytes);
-      first = Codes::load(p);
-      second = Codes::load(p + 128);
-    }
-  }
-  Vec16 scale(const StoredBlock& block, int half) const {
-    return load_scales(block.header + static_cast<size_t>(half) * layout->scales_bytes, vector, layout->scale_type);
-  }
-  Vec16 bias(const StoredBlock& block) const {
-    const Vec16 bias = load_scales(block.header + layout->scales_bytes, vector, layout->scale_type);
-    return Vec16::fma(Vec16::set1(layout->offset), scale(block, 0), bias);
-  }
-  static constexpr bool kHasCodeSums = false;
-  CodeSums code_sums(const StoredBlock& /*block*/, int /*half*/) const { return CodeSums{}; }
-};
-
-// Some blocks of 16 rows spread out in scratch: codes of 8 bits, then per block two scales, one bias and two sums of
-// codes.
-struct SpreadRows {
-  std::byte* codes;
-  float* numbers;
-
-  SpreadRows(std::byte* scratch, int vector)
-      : codes(scratch + static_cast<size_t>(vector) * kSpreadHalfBytes),
-        numbers(reinterpret_cast<float*>(codes + size_t{kSpreadBlocks} * kLanes * kBlockCols)) {}
-
-  static int64_t at(int64_t block) { return block; }
-  float* number(int64_t block, int index) const { return numbers + (block * 5 + index) * kLanes; }
-  std::byte* step(int64_t block, int index) const { return codes + (block * kStepsPerBlock + index) * 64; }
-  void load_pair(int64_t block, int pair, Codes& first, Codes& second) const {
-    first = Codes::load(step(block, 2 * pair));
-    second = Codes::load(step(block, 2 * pair + 1));
-  }
-  Vec16 scale(int64_t block, int half) const { return Vec16::load(number(block, half)); }
-  Vec16 bias(int64_t block) const { return Vec16::load(number(block, 2)); }
-  static constexpr bool kHasCodeSums = true;
-  CodeSums code_sums(int64_t block, int half) const { return CodeSums::load(number(block, 3 + half)); }
-};
-
-template <int kBits, int kHalves>
-void spread(const StoredRows<kBits>& in, BlockRange range, const SpreadRows& out) {
-  for (int64_t index = range.begin; index < range.end; ++index) {
-    const StoredBlock block = in.at(index);
-    const int64_t to = index - range.begin;
-    for (int half = 0; half < kHalves; ++half) {
-      constexpr int kPairs = kStepsPerBlock / 2 / kHalves;
-      CodeDot<false> sums;
-      sums.clear();
-      for (int pair = half * kPairs; pair < (half + 1) * kPairs; ++pair) {
-        Codes first;
-        Codes second;
-        in.load_pair(block, pair, first, second);
-        first.store(out.step(to, 2 * pair));
-        second.store(out.step(to, 2 * pair + 1));
-        sums.add_ones(first);
-        sums.add_ones(second);
-        sums.flush();
-      }
-      sums.code_sums().store(out.number(to, 3 + half));
-      in.scale(block, half).store(out.number(to, half));
-    }
-    if (in.layout->has_bias) in.bias(block).store(out.number(to, 2));
-  }
-}
-
 // Adds to the totals of kVectors vectors of rows of one panel times kTokens tokens the blocks of `range`; `rows` count
 // blocks from its begin.
-template <bool kSmallCodes, int kHalves, int kVectors, int kTokens, typename Rows>
+template <CodeRange kRange, int kHalves, int kVectors, int kTokens, typename Rows>
 void product_tile(const PanelLayout& layout, const Rows* rows, const QuantizedRows& x, int64_t token, BlockRange range,
                   Vec16 (&total)[kTokens][kVectors]) {
   const int64_t n_blocks = layout.n_blocks;
@@ -205,8 +74,8 @@ void product_tile(const PanelLayout& layout, const Rows* rows, const QuantizedRo
 #pragma GCC unroll 2
     for (int half = 0; half < kHalves; ++half) {
       constexpr int kPairs = kStepsPerBlock / 2 / kHalves;
-      CodeDot<kSmallCodes> dot[kTokens][kVectors];
-      CodeDot<kSmallCodes> ones[kVectors];
+      CodeDot<kRange> dot[kTokens][kVectors];
+      CodeDot<kRange> ones[kVectors];
 #pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 2
@@ -241,7 +110,7 @@ void product_tile(const PanelLayout& layout, const Rows* rows, const QuantizedRo
             ones[p].add_ones(second[p]);
           }
         }
-        if ((i & 1) == 1) {
+        if ((i & 1) == 1 || kRange == CodeRange::kWithin32) {
 #pragma GCC unroll 8
           for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 2
@@ -289,7 +158,7 @@ void product_tile(const PanelLayout& layout, const Rows* rows, const QuantizedRo
 }
 
 // Vectors first_vector and up of a panel, whose rows begin at `row` of n_rows.
-template <bool kSmallCodes, int kHalves, int kVectors, int kTokens, typename Rows>
+template <CodeRange kRange, int kHalves, int kVectors, int kTokens, typename Rows>
 void product_tokens(const PanelProductArgs& a, const Rows* rows, int row, BlockRange range, int& token) {
   for (; token + kTokens <= a.n_tokens; token += kTokens) {
     Vec16 total[kTokens][kVectors];
@@ -302,7 +171,7 @@ void product_tokens(const PanelProductArgs& a, const Rows* rows, int row, BlockR
         total[t][v] = is_new ? Vec16::zero() : load_rows(a.y + (token + t) * a.y_stride + first, a.n_rows - first);
       }
     }
-    product_tile<kSmallCodes, kHalves, kVectors, kTokens>(*a.layout, rows, a.x, token, range, total);
+    product_tile<kRange, kHalves, kVectors, kTokens>(*a.layout, rows, a.x, token, range, total);
     const bool has_bias = a.bias != nullptr && range.end == a.layout->n_blocks;
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
@@ -322,7 +191,7 @@ void product_tokens(const PanelProductArgs& a, const Rows* rows, int row, BlockR
 constexpr int kSpreadTokens = 40;
 
 // kVectors vectors of one panel, from first_vector on.
-template <bool kSmallCodes, int kBits, int kHalves, int kVectors>
+template <CodeRange kRange, int kBits, int kHalves, int kVectors>
 void product_vectors(const PanelProductArgs& a, int panel, int first_vector) {
   const PanelLayout& layout = *a.layout;
   const std::byte* base = a.panels + static_cast<size_t>(panel) * layout.panel_bytes;
@@ -330,11 +199,11 @@ void product_vectors(const PanelProductArgs& a, int panel, int first_vector) {
   const StoredRows<kBits> stored[2] = {{layout, base, first_vector}, {layout, base, first_vector + kVectors - 1}};
   if (a.n_tokens < kSpreadTokens) {
     int token = 0;
-    product_tokens<kSmallCodes, kHalves, kVectors, CodeDot<kSmallCodes>::kTileTokens>(a, stored, row,
-                                                                                      {0, layout.n_blocks}, token);
-    product_tokens<kSmallCodes, kHalves, kVectors, 4>(a, stored, row, {0, layout.n_blocks}, token);
-    product_tokens<kSmallCodes, kHalves, kVectors, 2>(a, stored, row, {0, layout.n_blocks}, token);
-    product_tokens<kSmallCodes, kHalves, kVectors, 1>(a, stored, row, {0, layout.n_blocks}, token);
+    product_tokens<kRange, kHalves, kVectors, CodeDot<kRange>::kTileTokens>(a, stored, row, {0, layout.n_blocks},
+                                                                            token);
+    product_tokens<kRange, kHalves, kVectors, 4>(a, stored, row, {0, layout.n_blocks}, token);
+    product_tokens<kRange, kHalves, kVectors, 2>(a, stored, row, {0, layout.n_blocks}, token);
+    product_tokens<kRange, kHalves, kVectors, 1>(a, stored, row, {0, layout.n_blocks}, token);
     return;
   }
   const SpreadRows rows[2] = {{a.scratch, 0}, {a.scratch, 1}};
@@ -342,30 +211,42 @@ void product_vectors(const PanelProductArgs& a, int panel, int first_vector) {
     const BlockRange range{begin, begin + kSpreadBlocks < layout.n_blocks ? begin + kSpreadBlocks : layout.n_blocks};
     for (int v = 0; v < kVectors; ++v) spread<kBits, kHalves>(stored[v], range, rows[v]);
     int token = 0;
-    product_tokens<kSmallCodes, kHalves, kVectors, CodeDot<kSmallCodes>::kTileTokens>(a, rows, row, range, token);
-    product_tokens<kSmallCodes, kHalves, kVectors, 2>(a, rows, row, range, token);
-    product_tokens<kSmallCodes, kHalves, kVectors, 1>(a, rows, row, range, token);
+    product_tokens<kRange, kHalves, kVectors, CodeDot<kRange>::kTileTokens>(a, rows, row, range, token);
+    product_tokens<kRange, kHalves, kVectors, 2>(a, rows, row, range, token);
+    product_tokens<kRange, kHalves, kVectors, 1>(a, rows, row, range, token);
   }
 }
 
-template <bool kSmallCodes, int kBits, int kHalves>
+template <CodeRange kRange, int kBits, int kHalves>
 void product_all(const PanelProductArgs& a) {
-  constexpr int kVectors = CodeDot<kSmallCodes>::kTileVectors;
+  constexpr int kVectors = CodeDot<kRange>::kTileVectors;
   for (int panel = 0; panel < a.n_panels; ++panel) {
     for (int vector = 0; vector < kPanelRows / kLanes; vector += kVectors) {
-      product_vectors<kSmallCodes, kBits, kHalves, kVectors>(a, panel, vector);
+      product_vectors<kRange, kBits, kHalves, kVectors>(a, panel, vector);
     }
   }
 }
 
+// Codes of 2, 3 and 5 bits are always within +-16, those of 6 bits within +-32.
 void panel_product(const PanelProductArgs& a) noexcept {
+  constexpr CodeRange kSmall = CodeRange::kWithin16;
+  constexpr CodeRange kWide = CodeRange::kSignedByte;
   const bool has_halves = a.layout->group == 16;
-  if (a.layout->bits == 8) {
-    has_halves ? product_all<false, 8, 2>(a) : product_all<false, 8, 1>(a);
-  } else if (a.layout->has_small_codes) {
-    has_halves ? product_all<true, 4, 2>(a) : product_all<true, 4, 1>(a);
-  } else {
-    has_halves ? product_all<false, 4, 2>(a) : product_all<false, 4, 1>(a);
+  const bool is_small = a.layout->code_range == kSmall;
+  switch (a.layout->bits) {
+    case 2:
+      return product_all<kSmall, 2, 1>(a);
+    case 3:
+      return has_halves ? product_all<kSmall, 3, 2>(a) : product_all<kSmall, 3, 1>(a);
+    case 4:
+      if (is_small) return has_halves ? product_all<kSmall, 4, 2>(a) : product_all<kSmall, 4, 1>(a);
+      return has_halves ? product_all<kWide, 4, 2>(a) : product_all<kWide, 4, 1>(a);
+    case 5:
+      return product_all<kSmall, 5, 1>(a);
+    case 6:
+      return has_halves ? product_all<CodeRange::kWithin32, 6, 2>(a) : product_all<CodeRange::kWithin32, 6, 1>(a);
+    default:
+      return product_all<kWide, 8, 1>(a);
   }
 }
 

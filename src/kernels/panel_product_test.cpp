@@ -25,20 +25,32 @@ struct Form {
   int bits;
   int group;
   bool has_bias;
-  bool is_small;
+  CodeRange range;
   ScaleType scale_type;
   float offset;
 };
 
+constexpr CodeRange kSmall = CodeRange::kWithin16;
+constexpr CodeRange kMedium = CodeRange::kWithin32;
+constexpr CodeRange kWide = CodeRange::kSignedByte;
 constexpr Form kForms[] = {
-    {"4 bits, centered", 4, 32, false, true, ScaleType::kF16, 0},
-    {"4 bits with biases", 4, 64, true, true, ScaleType::kBF16, 0},
-    {"4 bits from a wide table", 4, 32, false, false, ScaleType::kF16, 0},
-    {"4 bits, groups of 16", 4, 16, false, true, ScaleType::kF16, 0},
-    {"4 bits with f32 scales", 4, 128, true, true, ScaleType::kF32, 0},
-    {"8 bits", 8, 32, false, false, ScaleType::kF16, 0},
-    {"8 bits, groups of 16", 8, 16, false, false, ScaleType::kF32, 0},
-    {"8 bits with biases and an offset", 8, 64, true, false, ScaleType::kBF16, 128},
+    {"2 bits with biases", 2, 64, true, kSmall, ScaleType::kF16, 0},
+    {"3 bits with biases", 3, 32, true, kSmall, ScaleType::kBF16, 0},
+    {"3 bits, groups of 16, factors", 3, 16, false, kSmall, ScaleType::kI8, 0},
+    {"4 bits, centered", 4, 32, false, kSmall, ScaleType::kF16, 0},
+    {"4 bits with biases", 4, 64, true, kSmall, ScaleType::kBF16, 0},
+    {"4 bits with biases and factors", 4, 32, true, kSmall, ScaleType::kI8, 0},
+    {"4 bits from a wide table", 4, 32, false, kWide, ScaleType::kF16, 0},
+    {"4 bits from a wide table, factors", 4, 32, false, kWide, ScaleType::kI8, 0},
+    {"4 bits, groups of 16", 4, 16, false, kSmall, ScaleType::kF16, 0},
+    {"4 bits from a wide table, groups of 16", 4, 16, false, kWide, ScaleType::kF16, 0},
+    {"4 bits with f32 scales", 4, 128, true, kSmall, ScaleType::kF32, 0},
+    {"5 bits", 5, 32, false, kSmall, ScaleType::kF16, 0},
+    {"5 bits with biases and factors", 5, 32, true, kSmall, ScaleType::kI8, 16},
+    {"6 bits with biases", 6, 128, true, kMedium, ScaleType::kBF16, 32},
+    {"6 bits, groups of 16, factors", 6, 16, false, kMedium, ScaleType::kI8, 0},
+    {"8 bits", 8, 32, false, kWide, ScaleType::kF16, 0},
+    {"8 bits with biases and an offset", 8, 64, true, kWide, ScaleType::kBF16, 128},
 };
 
 struct Weights {
@@ -46,6 +58,48 @@ struct Weights {
   HugeMemory panels;
   std::vector<double> values;  // [rows][cols]
 };
+
+// A random number of the form that `type` stores, written as number `index` at `at`.
+float write_number(ScaleType type, uint64_t stream, int64_t i, std::byte* at, size_t index) {
+  const double random = random_uniform(5, stream, static_cast<uint64_t>(i)) - 0.5;
+  const auto value = static_cast<float>(random) / 64.0F;
+  switch (type) {
+    case ScaleType::kF32:
+      std::memcpy(at + index * 4, &value, 4);
+      return value;
+    case ScaleType::kI8: {
+      const auto whole = static_cast<int8_t>(std::lround(random * 255));
+      at[index] = static_cast<std::byte>(whole);
+      return static_cast<float>(whole);
+    }
+    case ScaleType::kF16:
+    case ScaleType::kBF16:
+      break;
+  }
+  const uint16_t bits = type == ScaleType::kF16 ? float_to_fp16(value) : float_to_bf16(value);
+  std::memcpy(at + index * 2, &bits, 2);
+  return type == ScaleType::kF16 ? fp16_to_float(bits) : bf16_to_float(bits);
+}
+
+// Writes a code of column i of a block; returns its integer.
+int write_code(const PanelLayout& l, uint32_t code, std::byte* block, size_t lane, size_t i) {
+  const auto write_plane = [&](size_t words, size_t bits, uint32_t value) {
+    const size_t quads = 8 / bits;
+    std::byte& byte = block[((words + i / (4 * quads)) * kPanelRows + lane) * 4 + i % 4];
+    byte |= static_cast<std::byte>((value & ((1U << bits) - 1)) << (i / 4 % quads * bits));
+  };
+  if (l.bits == 8) {
+    write_plane(0, 8, code);
+    return static_cast<int8_t>(code);
+  }
+  code &= (1U << static_cast<unsigned>(l.bits)) - 1;
+  const bool has_nibbles = l.bits >= 4;
+  write_plane(0, has_nibbles ? 4 : 2, code);
+  if (l.bits == 3) write_plane(2, 1, code >> 2);
+  if (l.bits == 5) write_plane(4, 1, code >> 4);
+  if (l.bits == 6) write_plane(4, 2, code >> 4);
+  return l.bits <= 4 ? l.table[code] : static_cast<int>(code) - l.zero;
+}
 
 // Random codes, scales and biases, written as panels.h describes.
 Weights make_weights(const Form& form, int64_t rows, int64_t cols) {
@@ -57,46 +111,37 @@ Weights make_weights(const Form& form, int64_t rows, int64_t cols) {
   l.group = form.group;
   l.scale_type = form.scale_type;
   l.has_bias = form.has_bias;
-  l.has_small_codes = form.is_small;
+  l.code_range = form.range;
   l.offset = form.offset;
-  for (int i = 0; i < 16; ++i) l.table[i] = static_cast<int8_t>(form.is_small ? 2 * i - 16 : 16 * i - 128 + i);
+  l.zero = form.bits == 5 ? 16 : form.bits == 6 ? 32 : 0;
+  for (int i = 0; i < 16; ++i) {
+    l.table[i] = static_cast<int8_t>(form.range == CodeRange::kWithin16 ? 2 * i - 16 : 16 * i - 128 + i);
+  }
   l.set_sizes();
   w.panels = HugeMemory(static_cast<size_t>(l.n_panels()) * l.panel_bytes, "test panels");
   w.values.resize(static_cast<size_t>(rows * cols));
-  const auto number = [&](uint64_t stream, int64_t i, std::byte* at) {
-    const auto value = static_cast<float>(random_uniform(5, stream, static_cast<uint64_t>(i)) - 0.5) / 64.0F;
-    if (form.scale_type == ScaleType::kF32) {
-      std::memcpy(at, &value, 4);
-      return value;
-    }
-    const uint16_t bits = form.scale_type == ScaleType::kF16 ? float_to_fp16(value) : float_to_bf16(value);
-    std::memcpy(at, &bits, 2);
-    return form.scale_type == ScaleType::kF16 ? fp16_to_float(bits) : bf16_to_float(bits);
-  };
   for (int64_t r = 0; r < rows; ++r) {
     std::byte* panel = w.panels.data() + static_cast<size_t>(r / kPanelRows) * l.panel_bytes;
     const auto lane = static_cast<size_t>(r % kPanelRows);
-    const size_t scale_size = l.scales_bytes / kPanelRows;
     const int64_t unit_cols = int64_t{l.unit_blocks()} * kBlockCols;
     for (int64_t g = 0; g < cols / l.group; ++g) {
-      std::byte* unit = panel + static_cast<size_t>(g * l.group / unit_cols) * l.unit_bytes;
-      std::byte* scales = unit + static_cast<size_t>(g * l.group % unit_cols / l.group) * l.scales_bytes;
-      const float d = number(1, r * 1000 + g, scales + lane * scale_size);
-      const float m = l.has_bias ? number(2, r * 1000 + g, unit + l.scales_bytes + lane * scale_size) : 0.0F;
-      for (int64_t k = g * l.group; k < (g + 1) * l.group; ++k) {
+      const int64_t first = g * l.group;
+      std::byte* unit = panel + static_cast<size_t>(first / unit_cols) * l.unit_bytes;
+      const size_t skip = static_cast<size_t>(first % unit_cols / l.group) * l.scales_bytes;
+      double d = double{write_number(form.scale_type, 1, r * 1000 + g, unit + l.factors_bytes + skip, lane)};
+      double m = 0;
+      if (l.has_bias) m = double{write_number(form.scale_type, 2, r * 1000 + g, unit + l.biases_offset + skip, lane)};
+      if (l.scale_type == ScaleType::kI8) {
+        const int64_t u = r * 1000 + first / unit_cols;
+        d *= double{write_number(ScaleType::kF16, 3, u, unit, lane)};
+        if (l.has_bias) m *= double{write_number(ScaleType::kF16, 4, u, unit, kPanelRows + lane)};
+      }
+      for (int64_t k = first; k < first + l.group; ++k) {
         const auto random = static_cast<uint32_t>(random_bits(7, static_cast<uint64_t>(r), static_cast<uint64_t>(k)));
         const auto i = static_cast<size_t>(k % unit_cols);
-        std::byte* codes = unit + l.header_bytes;
-        int code = 0;
-        if (l.bits == 4) {
-          codes[(i / 8 * kPanelRows + lane) * 4 + i % 4] |=
-              static_cast<std::byte>((random & 15U) << (i % 8 < 4 ? 0 : 4));
-          code = l.table[random & 15U];
-        } else {
-          code = static_cast<int8_t>(random & 255U);
-          codes[(i / 4 * kPanelRows + lane) * 4 + i % 4] = static_cast<std::byte>(code);
-        }
-        w.values[static_cast<size_t>(r * cols + k)] = double{d} * (code + double{l.offset}) + double{m};
+        std::byte* block = unit + l.header_bytes + i / kBlockCols * l.block_bytes;
+        const int code = write_code(l, random & 255U, block, lane, i % kBlockCols);
+        w.values[static_cast<size_t>(r * cols + k)] = d * (code + double{l.offset}) + m;
       }
     }
   }
@@ -178,7 +223,8 @@ TEST_P(PanelKernels, BlocksThatAreNotFiniteBecomeNaN) {
 TEST_P(PanelKernels, ProductsAreTheSameBitsForAnyBatchAndCloseToDoubleArithmetic) {
   const KernelTable& table = kernel_table(GetParam());
   for (const Form& form : kForms) {
-    for (const int64_t cols : {int64_t{128}, int64_t{384}, int64_t{1152}}) {
+    for (const int64_t cols : {int64_t{256}, int64_t{384}, int64_t{2560}}) {
+      if (form.scale_type == ScaleType::kI8 && cols % kFactorCols != 0) continue;
       constexpr int kRows = 73;
       constexpr int kTokens = 45;
       const Weights w = make_weights(form, kRows, cols);

@@ -18,6 +18,8 @@ struct PackScratch {
   std::vector<uint8_t> codes;
   std::vector<float> scales;
   std::vector<float> biases;
+  std::vector<float> factors;
+  std::vector<float> bias_factors;
 };
 
 /// Writes panels [begin, end) of `matrix` to `panels` (panel 0, zeroed, at a multiple of 64 bytes).

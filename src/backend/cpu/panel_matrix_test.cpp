@@ -29,15 +29,41 @@ TensorView view(const std::string& name, DType dtype, std::vector<int64_t> shape
   return tensor;
 }
 
-float scale_at(const PanelLayout& layout, const std::byte* numbers, int64_t index) {
-  if (layout.scale_type == ScaleType::kF32) {
+float scale_at(ScaleType type, const std::byte* numbers, int64_t index) {
+  if (type == ScaleType::kI8) return static_cast<float>(static_cast<int8_t>(numbers[index]));
+  if (type == ScaleType::kF32) {
     float value = 0;
     std::memcpy(&value, numbers + index * 4, 4);
     return value;
   }
   uint16_t bits = 0;
   std::memcpy(&bits, numbers + index * 2, 2);
-  return layout.scale_type == ScaleType::kF16 ? fp16_to_float(bits) : bf16_to_float(bits);
+  return type == ScaleType::kF16 ? fp16_to_float(bits) : bf16_to_float(bits);
+}
+
+// Bits of column i of a block in a plane that begins `words` words of 32 rows after the block.
+int plane_bits(const std::byte* block, int words, int bits, int64_t lane, int64_t i) {
+  const int64_t quads = 8 / bits;
+  const int64_t word = words + i / (4 * quads);
+  const int byte = std::to_integer<int>(block[(word * kPanelRows + lane) * 4 + i % 4]);
+  return byte >> (i / 4 % quads * bits) & ((1 << bits) - 1);
+}
+
+int integer_at(const PanelLayout& layout, const std::byte* block, int64_t lane, int64_t i) {
+  switch (layout.bits) {
+    case 2:
+      return layout.table[plane_bits(block, 0, 2, lane, i)];
+    case 3:
+      return layout.table[plane_bits(block, 0, 2, lane, i) | plane_bits(block, 2, 1, lane, i) << 2];
+    case 4:
+      return layout.table[plane_bits(block, 0, 4, lane, i)];
+    case 5:
+      return (plane_bits(block, 0, 4, lane, i) | plane_bits(block, 4, 1, lane, i) << 4) - layout.zero;
+    case 6:
+      return (plane_bits(block, 0, 4, lane, i) | plane_bits(block, 4, 2, lane, i) << 4) - layout.zero;
+    default:
+      return static_cast<int8_t>(plane_bits(block, 0, 8, lane, i));
+  }
 }
 
 // Reads panels as panels.h describes them.
@@ -46,18 +72,16 @@ float value_at(const PanelLayout& layout, const std::byte* panels, int64_t row, 
   const int64_t lane = row % kPanelRows;
   const int64_t unit_cols = int64_t{layout.unit_blocks()} * kBlockCols;
   const std::byte* unit = panel + static_cast<size_t>(k / unit_cols) * layout.unit_bytes;
-  const std::byte* codes = unit + layout.header_bytes;
   const int64_t i = k % unit_cols;
-  int code = 0;
-  if (layout.bits == 4) {
-    const int byte = std::to_integer<int>(codes[(i / 8 * kPanelRows + lane) * 4 + i % 4]);
-    code = layout.table[i % 8 < 4 ? byte & 15 : byte >> 4];
-  } else {
-    code = static_cast<int8_t>(std::to_integer<int>(codes[(i / 4 * kPanelRows + lane) * 4 + i % 4]));
+  const std::byte* block = unit + layout.header_bytes + static_cast<size_t>(i / kBlockCols) * layout.block_bytes;
+  const int code = integer_at(layout, block, lane, i % kBlockCols);
+  const size_t skip = static_cast<size_t>(i / layout.group) * layout.scales_bytes;
+  float scale = scale_at(layout.scale_type, unit + layout.factors_bytes + skip, lane);
+  float bias = layout.has_bias ? scale_at(layout.scale_type, unit + layout.biases_offset + skip, lane) : 0.0F;
+  if (layout.scale_type == ScaleType::kI8) {
+    scale *= scale_at(ScaleType::kF16, unit, lane);
+    if (layout.has_bias) bias *= scale_at(ScaleType::kF16, unit, kPanelRows + lane);
   }
-  const std::byte* scales = unit + static_cast<size_t>(i / layout.group) * layout.scales_bytes;
-  const float scale = scale_at(layout, scales, lane);
-  const float bias = layout.has_bias ? scale_at(layout, unit + layout.scales_bytes, lane) : 0.0F;
   return scale * (static_cast<float>(code) + layout.offset) + bias;
 }
 

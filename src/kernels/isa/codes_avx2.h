@@ -5,7 +5,11 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/panels.h"
+
 namespace {
+
+using mobilellm::CodeRange;
 
 struct Codes {
   __m256i lo;
@@ -19,6 +23,16 @@ struct Codes {
     _mm256_storeu_si256(q, lo);
     _mm256_storeu_si256(q + 1, hi);
   }
+  static Codes fill(int8_t value) { return {_mm256_set1_epi8(value), _mm256_set1_epi8(value)}; }
+  // The bits of `mask` of each byte after a move by `left` bits (to the right when negative); none crosses bytes.
+  Codes bits(int left, uint8_t mask) const {
+    const __m256i m = _mm256_set1_epi8(static_cast<char>(mask));
+    if (left >= 0)
+      return {_mm256_and_si256(_mm256_slli_epi16(lo, left), m), _mm256_and_si256(_mm256_slli_epi16(hi, left), m)};
+    return {_mm256_and_si256(_mm256_srli_epi16(lo, -left), m), _mm256_and_si256(_mm256_srli_epi16(hi, -left), m)};
+  }
+  friend Codes operator|(Codes a, Codes b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
+  friend Codes operator-(Codes a, Codes b) { return {_mm256_sub_epi8(a.lo, b.lo), _mm256_sub_epi8(a.hi, b.hi)}; }
 };
 
 struct CodeTable {
@@ -26,13 +40,9 @@ struct CodeTable {
   static CodeTable load(const int8_t* table) {
     return {_mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)))};
   }
-  void unpack(const std::byte* p, Codes& low, Codes& high) const {
-    const __m256i nibble = _mm256_set1_epi8(15);
-    const Codes packed = Codes::load(p);
-    low.lo = _mm256_shuffle_epi8(v, _mm256_and_si256(packed.lo, nibble));
-    low.hi = _mm256_shuffle_epi8(v, _mm256_and_si256(packed.hi, nibble));
-    high.lo = _mm256_shuffle_epi8(v, _mm256_and_si256(_mm256_srli_epi16(packed.lo, 4), nibble));
-    high.hi = _mm256_shuffle_epi8(v, _mm256_and_si256(_mm256_srli_epi16(packed.hi, 4), nibble));
+  // Indices below 16.
+  Codes look_up(Codes indices) const {
+    return {_mm256_shuffle_epi8(v, indices.lo), _mm256_shuffle_epi8(v, indices.hi)};
   }
 };
 
@@ -52,7 +62,7 @@ struct CodeSums {
 
 #if defined(__AVXVNNI__)
 
-template <bool kSmallCodes>
+template <CodeRange kRange>
 struct CodeDot {
   static constexpr int kTileVectors = 1;
   static constexpr int kTileTokens = 4;
@@ -68,9 +78,9 @@ struct CodeDot {
   void flush() {}
 #else
 
-// Codes within +-16 times bytes: a pair's sum is at most 8,160 and the sum of four pairs fits in 16 bits. Other codes
-// are widened, since the instruction for bytes saturates.
-template <bool kSmallCodes>
+// Codes within +-16 times bytes: a pair's sum is at most 8,160 and the sum of four pairs fits in 16 bits (within +-32,
+// of two). Other codes are widened, since the instruction for bytes saturates.
+template <CodeRange kRange>
 struct CodeDot {
   static constexpr int kTileVectors = 1;
   static constexpr int kTileTokens = 2;
@@ -82,7 +92,7 @@ struct CodeDot {
   void clear() { lo = hi = pairs_lo = pairs_hi = _mm256_setzero_si256(); }
   void add(Codes codes, uint32_t bytes) {
     const __m256i x = _mm256_set1_epi32(static_cast<int>(bytes));
-    if constexpr (kSmallCodes) {
+    if constexpr (kRange != CodeRange::kSignedByte) {
       pairs_lo = _mm256_add_epi16(pairs_lo, _mm256_maddubs_epi16(x, codes.lo));
       pairs_hi = _mm256_add_epi16(pairs_hi, _mm256_maddubs_epi16(x, codes.hi));
     } else {
@@ -96,7 +106,7 @@ struct CodeDot {
     }
   }
   void flush() {
-    if constexpr (kSmallCodes) {
+    if constexpr (kRange != CodeRange::kSignedByte) {
       const __m256i one = _mm256_set1_epi16(1);
       lo = _mm256_add_epi32(lo, _mm256_madd_epi16(pairs_lo, one));
       hi = _mm256_add_epi32(hi, _mm256_madd_epi16(pairs_hi, one));

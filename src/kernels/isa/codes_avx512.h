@@ -5,13 +5,26 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/panels.h"
+
 namespace {
+
+using mobilellm::CodeRange;
 
 // Signed codes: 4 columns of each of 16 rows.
 struct Codes {
   __m512i v;
   static Codes load(const std::byte* p) { return {_mm512_loadu_si512(p)}; }
   void store(std::byte* p) const { _mm512_storeu_si512(p, v); }
+  static Codes fill(int8_t value) { return {_mm512_set1_epi8(value)}; }
+  // The bits of `mask` of each byte after a move by `left` bits (to the right when negative); none crosses bytes.
+  Codes bits(int left, uint8_t mask) const {
+    const __m512i moved = left >= 0 ? _mm512_slli_epi16(v, static_cast<unsigned>(left))
+                                    : _mm512_srli_epi16(v, static_cast<unsigned>(-left));
+    return {_mm512_and_si512(moved, _mm512_set1_epi8(static_cast<char>(mask)))};
+  }
+  friend Codes operator|(Codes a, Codes b) { return {_mm512_or_si512(a.v, b.v)}; }
+  friend Codes operator-(Codes a, Codes b) { return {_mm512_sub_epi8(a.v, b.v)}; }
 };
 
 // 4-bit codes are indices into a table of 16 signed bytes.
@@ -20,12 +33,8 @@ struct CodeTable {
   static CodeTable load(const int8_t* table) {
     return {_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)))};
   }
-  void unpack(const std::byte* p, Codes& low, Codes& high) const {
-    const __m512i nibble = _mm512_set1_epi8(15);
-    const __m512i packed = _mm512_loadu_si512(p);
-    low.v = _mm512_shuffle_epi8(v, _mm512_and_si512(packed, nibble));
-    high.v = _mm512_shuffle_epi8(v, _mm512_and_si512(_mm512_srli_epi16(packed, 4), nibble));
-  }
+  // Indices below 16.
+  Codes look_up(Codes indices) const { return {_mm512_shuffle_epi8(v, indices.v)}; }
 };
 
 // Sum of a block's codes per row.
@@ -35,8 +44,9 @@ struct CodeSums {
   void store(float* p) const { _mm512_storeu_si512(p, v); }
 };
 
-// Exact sums of codes times unsigned bytes, one per row. flush() follows every 4 calls of add() at the latest.
-template <bool kSmallCodes>
+// Exact sums of codes times unsigned bytes, one per row. flush() follows every 4 calls of add() at the latest, every 2
+// when codes are not within +-16.
+template <CodeRange kRange>
 struct CodeDot {
   static constexpr int kTileVectors = 2;
   static constexpr int kTileTokens = 8;

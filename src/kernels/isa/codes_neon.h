@@ -8,7 +8,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/panels.h"
+
 namespace {
+
+using mobilellm::CodeRange;
 
 struct Codes {
   int8x16_t v[4];
@@ -19,17 +23,36 @@ struct Codes {
   void store(std::byte* p) const {
     for (int i = 0; i < 4; ++i) vst1q_s8(reinterpret_cast<int8_t*>(p) + 16 * i, v[i]);
   }
+  static Codes fill(int8_t value) {
+    const int8x16_t filled = vdupq_n_s8(value);
+    return {{filled, filled, filled, filled}};
+  }
+  // The bits of `mask` of each byte after a move by `left` bits (to the right when negative); none crosses bytes.
+  Codes bits(int left, uint8_t mask) const {
+    const int8x16_t count = vdupq_n_s8(static_cast<int8_t>(left));
+    Codes c;
+    for (int i = 0; i < 4; ++i) {
+      const uint8x16_t moved = vshlq_u8(vreinterpretq_u8_s8(v[i]), count);
+      c.v[i] = vreinterpretq_s8_u8(vandq_u8(moved, vdupq_n_u8(mask)));
+    }
+    return c;
+  }
+  friend Codes operator|(Codes a, Codes b) {
+    return {{vorrq_s8(a.v[0], b.v[0]), vorrq_s8(a.v[1], b.v[1]), vorrq_s8(a.v[2], b.v[2]), vorrq_s8(a.v[3], b.v[3])}};
+  }
+  friend Codes operator-(Codes a, Codes b) {
+    return {{vsubq_s8(a.v[0], b.v[0]), vsubq_s8(a.v[1], b.v[1]), vsubq_s8(a.v[2], b.v[2]), vsubq_s8(a.v[3], b.v[3])}};
+  }
 };
 
 struct CodeTable {
   int8x16_t v;
   static CodeTable load(const int8_t* table) { return {vld1q_s8(table)}; }
-  void unpack(const std::byte* p, Codes& low, Codes& high) const {
-    for (int i = 0; i < 4; ++i) {
-      const uint8x16_t packed = vld1q_u8(reinterpret_cast<const uint8_t*>(p) + 16 * i);
-      low.v[i] = vqtbl1q_s8(v, vandq_u8(packed, vdupq_n_u8(15)));
-      high.v[i] = vqtbl1q_s8(v, vshrq_n_u8(packed, 4));
-    }
+  // Indices below 16.
+  Codes look_up(Codes indices) const {
+    Codes c;
+    for (int i = 0; i < 4; ++i) c.v[i] = vqtbl1q_s8(v, vreinterpretq_u8_s8(indices.v[i]));
+    return c;
   }
 };
 
@@ -46,7 +69,7 @@ struct CodeSums {
 
 #if defined(__ARM_FEATURE_MATMUL_INT8) || defined(__ARM_FEATURE_DOTPROD)
 
-template <bool kSmallCodes>
+template <CodeRange kRange>
 struct CodeDot {
   static constexpr int kTileVectors = 1;
   static constexpr int kTileTokens = 4;
@@ -76,8 +99,8 @@ struct CodeDot {
 #else
 
 // A register of products of 8 bits holds the 4 columns of 2 rows, so a row has two partial sums until the end. Codes
-// within +-16 times bytes: 4 products fit in 16 bits. Others are widened at once.
-template <bool kSmallCodes>
+// within +-16 times bytes: 4 products fit in 16 bits (within +-32: 2). Others are widened at once.
+template <CodeRange kRange>
 struct CodeDot {
   static constexpr int kTileVectors = 1;
   static constexpr int kTileTokens = 2;
@@ -95,7 +118,7 @@ struct CodeDot {
   void add_ones(Codes codes) { add_signed(codes, vdup_n_s8(1)); }
   void add_signed(Codes codes, int8x8_t x) {
     for (int i = 0; i < 4; ++i) {
-      if constexpr (kSmallCodes) {
+      if constexpr (kRange != CodeRange::kSignedByte) {
         pairs[2 * i] = vmlal_s8(pairs[2 * i], vget_low_s8(codes.v[i]), x);
         pairs[2 * i + 1] = vmlal_s8(pairs[2 * i + 1], vget_high_s8(codes.v[i]), x);
       } else {
@@ -105,7 +128,7 @@ struct CodeDot {
     }
   }
   void flush() {
-    if constexpr (kSmallCodes) {
+    if constexpr (kRange != CodeRange::kSignedByte) {
       for (int i = 0; i < 8; ++i) {
         v[i] = vpadalq_s16(v[i], pairs[i]);
         pairs[i] = vdupq_n_s16(0);

@@ -3,7 +3,11 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/panels.h"
+
 namespace {
+
+using mobilellm::CodeRange;
 
 struct Codes {
   int8_t v[64];
@@ -13,6 +17,30 @@ struct Codes {
     return c;
   }
   void store(std::byte* p) const { std::memcpy(p, v, sizeof(v)); }
+  static Codes fill(int8_t value) {
+    Codes c;
+    std::memset(c.v, value, sizeof(c.v));
+    return c;
+  }
+  // The bits of `mask` of each byte after a move by `left` bits (to the right when negative); none crosses bytes.
+  Codes bits(int left, uint8_t mask) const {
+    Codes c;
+    for (int i = 0; i < 64; ++i) {
+      const auto byte = static_cast<uint8_t>(v[i]);
+      c.v[i] = static_cast<int8_t>((left >= 0 ? byte << left : byte >> -left) & mask);
+    }
+    return c;
+  }
+  friend Codes operator|(const Codes& a, const Codes& b) {
+    Codes c;
+    for (int i = 0; i < 64; ++i) c.v[i] = static_cast<int8_t>(a.v[i] | b.v[i]);
+    return c;
+  }
+  friend Codes operator-(const Codes& a, const Codes& b) {
+    Codes c;
+    for (int i = 0; i < 64; ++i) c.v[i] = static_cast<int8_t>(a.v[i] - b.v[i]);
+    return c;
+  }
 };
 
 struct CodeTable {
@@ -22,11 +50,11 @@ struct CodeTable {
     std::memcpy(t.v, table, sizeof(t.v));
     return t;
   }
-  void unpack(const std::byte* p, Codes& low, Codes& high) const {
-    for (int i = 0; i < 64; ++i) {
-      low.v[i] = v[std::to_integer<int>(p[i]) & 15];
-      high.v[i] = v[std::to_integer<int>(p[i]) >> 4];
-    }
+  // Indices below 16.
+  Codes look_up(const Codes& indices) const {
+    Codes c;
+    for (int i = 0; i < 64; ++i) c.v[i] = v[indices.v[i]];
+    return c;
   }
 };
 
@@ -40,7 +68,7 @@ struct CodeSums {
   void store(float* p) const { std::memcpy(p, v, sizeof(v)); }
 };
 
-template <bool kSmallCodes>
+template <CodeRange kRange>
 struct CodeDot {
   static constexpr int kTileVectors = 1;
   static constexpr int kTileTokens = 2;
