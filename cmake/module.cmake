@@ -26,7 +26,7 @@ function(mobilellm_module name)
 
   set(benchmarks ${all_sources})
   list(FILTER benchmarks INCLUDE REGEX "_bench\\.cpp$")
-  if(MOBILELLM_BENCH AND benchmarks)
+  if(TARGET benchmark::benchmark AND benchmarks)
     add_executable(${name}_bench ${benchmarks})
     target_link_libraries(${name}_bench PRIVATE mobilellm_flags benchmark::benchmark)
     mobilellm_link_modules(${name}_bench ${name} ${ARG_DEPENDS})
