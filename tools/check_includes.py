@@ -22,14 +22,15 @@ MAY_INCLUDE = {
     "backend": "model codec tensor base",  # backend.h and the registry
     "backend/cpu": "backend kernels codec model tensor base",
     "backend/fake": "backend model tensor base",
+    "backprop": "kernels model codec tensor base",
     "quality": "backend model codec tokenizer chat tensor base",
-    "quant": "quality convert backend model kernels codec tokenizer tensor base",
+    "quant": "backprop quality convert backend model kernels codec tokenizer tensor base",
     "engine": "backend tensor base",
     "measure": "backend model kernels codec tensor base",
     "pipeline": "engine backend model tokenizer chat tensor base",
     "convert": "model formats codec tokenizer chat tensor base",
     "api": "pipeline engine backend model formats codec tokenizer chat tensor base",
-    "cli": "quality quant convert api pipeline measure engine backend model kernels formats codec tokenizer chat tensor base",
+    "cli": "backprop quality quant convert api pipeline measure engine backend model kernels formats codec tokenizer chat tensor base",
 }
 # Concrete backends are named in backend/registry.cpp only; everything else sees these headers.
 BACKEND_SEAM = {"backend/backend.h", "backend/registry.h"}

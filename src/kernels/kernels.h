@@ -137,6 +137,54 @@ struct StoreKvArgs {
   KvLayout layout;
 };
 
+/// Rows and columns of a tile of product_tile.
+inline constexpr int kTileRows = 8;
+inline constexpr int kTileCols = 48;
+
+/// c[i][j] = (accumulates ? c[i][j] : 0) + sum_k a[k][i] * b[k][j], in rising k with fused multiply-adds: one chain, so
+/// cutting k into several calls changes nothing.
+struct ProductTileArgs {
+  const float* a;  ///< [k][kTileRows]
+  const float* b;  ///< [k][kTileCols]
+  int64_t k;
+  float* c;
+  int64_t c_stride;
+  int n_rows;  ///< 1 .. kTileRows
+  int n_cols;  ///< 1 .. kTileCols
+  bool accumulates;
+};
+
+/// y[i] = factor * exp(x[i] - max) / sum, with max over x and sum of exp(x[i] - max). y may be x.
+struct SoftmaxArgs {
+  const float* x;
+  float* y;
+  int64_t n;
+  float factor;
+  float* max_and_sum;  ///< [2], or null.
+};
+
+/// The gradient of a divergence: student[i] = factor * (softmax(student / T)[i] - softmax(teacher / T)[i]).
+struct SoftmaxDifferenceArgs {
+  const float* teacher;
+  float* student;
+  int64_t n;
+  float inverse_temperature;
+  float factor;
+  /// [5]: maximum and sum of teacher / T, of student / T, and sum of exp(teacher / T - its maximum) * (teacher -
+  /// student) / T.
+  float* sums;
+};
+
+/// Gradients of out[i] = act(gate[i]) * up[i]; up (and d_up) may be null. d_gate may be gate and d_up may be up.
+struct GatedBackwardArgs {
+  const float* gate;
+  const float* up;
+  const float* d_out;
+  float* d_gate;
+  float* d_up;
+  int64_t n;
+};
+
 struct KernelTable {
 #define MOBILELLM_KERNEL(name, Args) void (*name)(const Args&) noexcept;
 #include "kernels/kernels.inc"

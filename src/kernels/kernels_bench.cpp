@@ -218,6 +218,59 @@ struct Work<StoreKvArgs> {
   Counts counts;
 };
 
+// A tile of a product over 256 columns, as training's products cut it.
+template <>
+struct Work<ProductTileArgs> {
+  static constexpr bool kHasTokens = false;
+  static constexpr int64_t kDepth = 256;
+  Work(std::string_view /*kernel*/, int /*n_tokens*/)
+      : a(random_floats(kDepth * kTileRows)), b(random_floats(kDepth * kTileCols)), c(size_t{kTileRows} * kTileCols) {
+    args = {a.data(), b.data(), kDepth, c.data(), kTileCols, kTileRows, kTileCols, false};
+    counts = {static_cast<double>(a.size() + b.size()) * 4, 2.0 * kDepth * kTileRows * kTileCols};
+  }
+  std::vector<float> a, b, c;
+  ProductTileArgs args{};
+  Counts counts;
+};
+
+template <>
+struct Work<SoftmaxArgs> {
+  static constexpr bool kHasTokens = false;
+  Work(std::string_view /*kernel*/, int /*n_tokens*/) : x(random_floats(kCols)), y(kCols) {
+    args = {x.data(), y.data(), kCols, 1.0F, nullptr};
+    counts = {kCols * 8, 0};
+  }
+  std::vector<float> x, y;
+  SoftmaxArgs args{};
+  Counts counts;
+};
+
+template <>
+struct Work<SoftmaxDifferenceArgs> {
+  static constexpr bool kHasTokens = false;
+  Work(std::string_view /*kernel*/, int /*n_tokens*/) : teacher(random_floats(kCols)), student(kCols) {
+    args = {teacher.data(), student.data(), kCols, 1.0F, 1.0F, sums};
+    counts = {kCols * 12, 0};
+  }
+  std::vector<float> teacher, student;
+  float sums[5] = {};
+  SoftmaxDifferenceArgs args{};
+  Counts counts;
+};
+
+template <>
+struct Work<GatedBackwardArgs> {
+  static constexpr bool kHasTokens = false;
+  Work(std::string_view /*kernel*/, int /*n_tokens*/)
+      : gate(random_floats(kCols)), up(gate), d_out(gate), d_gate(kCols), d_up(kCols) {
+    args = {gate.data(), up.data(), d_out.data(), d_gate.data(), d_up.data(), kCols};
+    counts = {kCols * 20, 0};
+  }
+  std::vector<float> gate, up, d_out, d_gate, d_up;
+  GatedBackwardArgs args{};
+  Counts counts;
+};
+
 template <typename Args>
 void run(benchmark::State& state, void (*kernel)(const Args&) noexcept, const char* name, int n_tokens) {
   Work<Args> work(name, n_tokens);

@@ -173,6 +173,110 @@ TEST_P(EveryIsa, NormAndActivationsEqualScalarBitForBit) {
   }
 }
 
+TEST_P(EveryIsa, ProductTilesEqualScalarBitForBitHoweverTheyAreCut) {
+  const KernelTable& table = kernel_table(GetParam());
+  const KernelTable& scalar = kernel_table(Isa::kScalar);
+  const int64_t depth = 37;
+  const auto a = random_floats(static_cast<size_t>(depth * kTileRows), 30);
+  const auto b = random_floats(static_cast<size_t>(depth * kTileCols), 31);
+  for (const int rows : {1, 5, kTileRows}) {
+    for (const int cols : {1, 17, kTileCols}) {
+      const int stride = kTileCols + 3;
+      std::vector<float> expected(static_cast<size_t>(kTileRows * stride), 7.0F);
+      std::vector<float> got = expected;
+      scalar.product_tile({a.data(), b.data(), depth, expected.data(), stride, rows, cols, false});
+      table.product_tile({a.data(), b.data(), 20, got.data(), stride, rows, cols, false});
+      table.product_tile(
+          {a.data() + 20 * kTileRows, b.data() + 20 * kTileCols, depth - 20, got.data(), stride, rows, cols, true});
+      EXPECT_EQ(got, expected) << rows << " x " << cols;
+      for (int i = 0; i < kTileRows; ++i) {
+        for (int j = 0; j < kTileCols; ++j) {
+          double sum = 0;
+          for (int64_t k = 0; k < depth; ++k) {
+            sum += static_cast<double>(a[static_cast<size_t>(k * kTileRows + i)]) *
+                   static_cast<double>(b[static_cast<size_t>(k * kTileCols + j)]);
+          }
+          const bool is_inside = i < rows && j < cols;
+          ASSERT_NEAR(got[static_cast<size_t>(i * stride + j)], is_inside ? sum : 7.0, 1e-5);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(EveryIsa, SoftmaxAndItsDifferenceEqualScalarBitForBitAndDoublesClosely) {
+  const KernelTable& table = kernel_table(GetParam());
+  const KernelTable& scalar = kernel_table(Isa::kScalar);
+  for (const int64_t n : {1, 15, 16, 17, 300}) {
+    const auto size = static_cast<size_t>(n);
+    const auto teacher = random_floats(size, 40, 9.0F);
+    const auto student = random_floats(size, 41, 9.0F);
+    const auto expected_softmax = [&](const std::vector<float>& x, double temperature) {
+      double sum = 0;
+      std::vector<double> p(size);
+      for (size_t i = 0; i < size; ++i) sum += p[i] = std::exp(static_cast<double>(x[i]) / temperature);
+      for (double& value : p) value /= sum;
+      return p;
+    };
+    std::vector<float> a(size);
+    std::vector<float> b(size);
+    scalar.softmax({teacher.data(), a.data(), n, 0.5F, nullptr});
+    table.softmax({teacher.data(), b.data(), n, 0.5F, nullptr});
+    EXPECT_EQ(a, b);
+    const auto p1 = expected_softmax(teacher, 1.0);
+    for (size_t i = 0; i < size; ++i) ASSERT_NEAR(a[i], 0.5 * p1[i], 1e-6);
+    a = student;
+    b = student;
+    float sums[5];
+    float other[5];
+    scalar.softmax_difference({teacher.data(), a.data(), n, 0.5F, 3.0F, sums});
+    table.softmax_difference({teacher.data(), b.data(), n, 0.5F, 3.0F, other});
+    EXPECT_EQ(a, b);
+    for (int i = 0; i < 5; ++i) EXPECT_EQ(sums[i], other[i]);
+    const auto pt = expected_softmax(teacher, 2.0);
+    const auto ps = expected_softmax(student, 2.0);
+    double divergence = 0;
+    for (size_t i = 0; i < size; ++i) {
+      ASSERT_NEAR(a[i], 3.0 * (ps[i] - pt[i]), 3e-6);
+      divergence += pt[i] * std::log(pt[i] / ps[i]);
+    }
+    const double got = static_cast<double>(sums[4]) / static_cast<double>(sums[1]) -
+                       (static_cast<double>(sums[0]) + std::log(static_cast<double>(sums[1]))) +
+                       (static_cast<double>(sums[2]) + std::log(static_cast<double>(sums[3])));
+    EXPECT_NEAR(got, divergence, 1e-5);
+  }
+}
+
+TEST_P(EveryIsa, GradientsOfActivationsEqualScalarBitForBitAndDifferencesClosely) {
+  const KernelTable& table = kernel_table(GetParam());
+  const KernelTable& scalar = kernel_table(Isa::kScalar);
+  const int64_t n = 45;
+  const auto size = static_cast<size_t>(n);
+  const auto gate = random_floats(size, 50, 6.0F);
+  const auto up = random_floats(size, 51);
+  const auto d_out = random_floats(size, 52);
+  const auto silu = [](double x) { return x / (1 + std::exp(-x)); };
+  const auto gelu = [](double x) { return 0.5 * x * (1 + std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))); };
+  for (const bool is_silu : {true, false}) {
+    const auto kernel = is_silu ? &KernelTable::silu_mul_backward : &KernelTable::gelu_tanh_mul_backward;
+    std::vector<float> d_gate(size), d_up(size), other_gate(size), other_up(size), alone(size);
+    (scalar.*kernel)({gate.data(), up.data(), d_out.data(), d_gate.data(), d_up.data(), n});
+    (table.*kernel)({gate.data(), up.data(), d_out.data(), other_gate.data(), other_up.data(), n});
+    (table.*kernel)({gate.data(), nullptr, d_out.data(), alone.data(), nullptr, n});
+    EXPECT_EQ(d_gate, other_gate);
+    EXPECT_EQ(d_up, other_up);
+    for (size_t i = 0; i < size; ++i) {
+      const double x = gate[i];
+      const double value = is_silu ? silu(x) : gelu(x);
+      const double slope =
+          is_silu ? (silu(x + 1e-5) - silu(x - 1e-5)) / 2e-5 : (gelu(x + 1e-5) - gelu(x - 1e-5)) / 2e-5;
+      ASSERT_NEAR(d_up[i], value * static_cast<double>(d_out[i]), 3e-6);
+      ASSERT_NEAR(alone[i], slope * static_cast<double>(d_out[i]), 3e-6);
+      ASSERT_NEAR(d_gate[i], slope * static_cast<double>(d_out[i] * up[i]), 3e-6);
+    }
+  }
+}
+
 TEST_P(EveryIsa, ActivationsOfExtremesAreFiniteOrNan) {
   const KernelTable& table = kernel_table(GetParam());
   const float infinity = std::numeric_limits<float>::infinity();

@@ -9,6 +9,7 @@
 #include "kernels/panel_product.h"
 #include "kernels/elementwise.h"
 #include "kernels/attention.h"
+#include "kernels/training.h"
 // clang-format on
 
 namespace mobilellm {

@@ -14,6 +14,8 @@ struct Vec16 {
   static constexpr int kGemvRows = 4;
   static constexpr int kQueryTile = 4;
   static constexpr int kPositionVectors = 1;
+  static constexpr int kProductRows = 4;
+  static constexpr int kProductVectors = 1;
 
   static Vec16 zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   static Vec16 set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }

@@ -14,6 +14,8 @@ struct Vec16 {
   static constexpr int kGemvRows = 8;
   static constexpr int kQueryTile = 6;
   static constexpr int kPositionVectors = 4;
+  static constexpr int kProductRows = 8;
+  static constexpr int kProductVectors = 3;
 
   static Vec16 zero() { return {_mm512_setzero_ps()}; }
   static Vec16 set1(float x) { return {_mm512_set1_ps(x)}; }

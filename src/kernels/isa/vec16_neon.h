@@ -14,6 +14,8 @@ struct Vec16 {
   static constexpr int kGemvRows = 4;
   static constexpr int kQueryTile = 6;
   static constexpr int kPositionVectors = 1;
+  static constexpr int kProductRows = 4;
+  static constexpr int kProductVectors = 1;
 
   static Vec16 zero() { return set1(0.0F); }
   static Vec16 set1(float x) {

@@ -15,6 +15,8 @@ struct Vec16 {
   static constexpr int kGemvRows = 2;
   static constexpr int kQueryTile = 2;
   static constexpr int kPositionVectors = 1;
+  static constexpr int kProductRows = 2;
+  static constexpr int kProductVectors = 1;
 
   template <typename F>
   static Vec16 make(F f) {
