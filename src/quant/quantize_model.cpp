@@ -14,8 +14,9 @@
 #include "base/thread_pool.h"
 #include "base/topology.h"
 #include "convert/matrix_quantizer.h"
+#include "model/checkpoint.h"
 #include "model/loader.h"
-#include "quant/model_moments.h"
+#include "quant/plan_storage.h"
 
 namespace mobilellm {
 namespace {
@@ -40,49 +41,26 @@ std::string read_calibration_text(const std::string& path) {
   return joined;
 }
 
-// The type with smaller blocks that takes the place of one whose blocks do not fit the rows, near in bits.
-DType smaller_blocks(DType type) {
-  switch (type) {
-    case DType::kQ2_K:
-    case DType::kQ3_K:
-    case DType::kIQ4_XS:
-      return DType::kIQ4_NL;
-    case DType::kQ4_K:
-      return DType::kQ5_0;
-    case DType::kQ5_K:
-      return DType::kQ5_1;
-    case DType::kQ6_K:
-      return DType::kQ8_0;
-    default:
-      return type;
-  }
+// A matrix is read as an output table by calibration's last input; an embedding table of its own is only looked up.
+const InputMoments* moments_of(const ModelMoments* moments, bool is_tied, TensorRole role, int layer) {
+  if (moments == nullptr || (role == TensorRole::kEmbedTokens && !is_tied)) return nullptr;
+  return &moments->of(role, layer);
 }
 
 class ModelQuantizer final : public MatrixQuantizer {
  public:
-  ModelQuantizer(const QuantizeOptions& options, const ModelMoments* moments, bool is_tied, ThreadPool& pool,
-                 QuantizeReport& report)
-      : options_(options), moments_(moments), is_tied_(is_tied), pool_(pool), report_(report) {}
+  ModelQuantizer(const QuantizeOptions& options, const StoragePlan& plan, const ModelMoments* moments, bool is_tied,
+                 ThreadPool& pool, QuantizeReport& report)
+      : options_(options), plan_(plan), moments_(moments), is_tied_(is_tied), pool_(pool), report_(report) {}
 
   std::optional<MatrixStorage> choose_storage(const TensorEntry& entry, DType dtype) override {
-    const int64_t cols = entry.shape[1];
-    MatrixStorage storage;
-    storage.scale_dtype = dtype;
-    if (options_.format == ModelFormat::kGguf) {
-      storage.block_type = options_.block_type;
-      if (cols % dtype_info(storage.block_type).block_values != 0) {
-        storage.block_type = smaller_blocks(storage.block_type);
-      }
-      if (cols % dtype_info(storage.block_type).block_values != 0) return keep(entry);
+    std::optional<MatrixStorage> storage = plan_.at({entry.role, entry.layer}).storage;
+    if (storage) {
+      storage->scale_dtype = dtype;
       return storage;
     }
-    storage.params = options_.params;
-    while (storage.params.mode == QuantMode::kAffine && storage.params.group_size > 32 &&
-           cols % storage.params.group_size != 0) {
-      storage.params.group_size /= 2;
-    }
-    if (cols % storage.params.group_size != 0) return keep(entry);
-    return storage;
+    report_.matrices.push_back({entry.names.front(), "float", entry.shape[0] * entry.shape[1], 0.0, 0.0, 0.0});
+    return std::nullopt;
   }
 
   void encode(const TensorEntry& entry, int64_t row_begin, int64_t row_end, const float* values,
@@ -101,32 +79,17 @@ class ModelQuantizer final : public MatrixQuantizer {
   }
 
  private:
-  std::optional<MatrixStorage> keep(const TensorEntry& entry) {
-    report_.matrices.push_back({entry.names.front(), "float", entry.shape[0] * entry.shape[1], 0.0});
-    return std::nullopt;
-  }
-
-  // A matrix is read as an output table by calibration's last input; an embedding table of its own is only looked up.
-  const InputMoments* moments_of(const TensorEntry& entry) const {
-    if (moments_ == nullptr || (entry.role == TensorRole::kEmbedTokens && !is_tied_)) return nullptr;
-    return &moments_->of(entry.role, entry.layer);
-  }
-
   void begin_matrix(const TensorEntry& entry, const StoredMatrix& matrix) {
-    const InputMoments* moments = moments_of(entry);
+    const InputMoments* moments = moments_of(moments_, is_tied_, entry.role, entry.layer);
     diagonal_ = moments == nullptr ? std::vector<float>() : moments->diagonal();
     name_ = entry.names.front();
+    planned_ = &plan_.at({entry.role, entry.layer});
     squared_error_ = 0.0;
     squares_ = 0.0;
     if (matrix.codec != find_codec("affine")) return;
     if (moments != nullptr && moments == layer_moments_) return;
     layer_moments_ = moments;
-    if (moments == nullptr && options_.method != QuantMethod::kRtn) {
-      const InputMoments even(matrix.cols, false);
-      layer_ = std::make_unique<LayerQuantizer>(QuantMethod::kFit, &even, pool_);
-    } else {
-      layer_ = std::make_unique<LayerQuantizer>(options_.method, moments, pool_);
-    }
+    layer_.emplace(make_layer_quantizer(options_.method, moments, matrix.cols, pool_));
   }
 
   void encode_chunk(const float* values, int64_t row_begin, int64_t row_end, std::span<const float> importance,
@@ -167,18 +130,21 @@ class ModelQuantizer final : public MatrixQuantizer {
 
   void end_matrix() {
     const double relative = squares_ > 0.0 ? std::sqrt(squared_error_ / squares_) : 0.0;
-    report_.matrices.push_back({name_, storage_, n_values_, relative});
+    report_.matrices.push_back(
+        {name_, storage_, n_values_, relative, planned_->predicted_loss, planned_->measured_loss});
   }
 
   const QuantizeOptions& options_;
+  const StoragePlan& plan_;
   const ModelMoments* moments_;
   bool is_tied_;
   ThreadPool& pool_;
   QuantizeReport& report_;
   // Of the matrix that is being encoded; the layer quantizer serves all that read the same input.
-  std::unique_ptr<LayerQuantizer> layer_;
+  std::optional<LayerQuantizer> layer_;
   const InputMoments* layer_moments_ = nullptr;
   std::vector<float> diagonal_;
+  const PlannedStorage* planned_ = nullptr;
   std::string name_, storage_;
   int64_t n_values_ = 0;
   double squared_error_ = 0.0;
@@ -194,9 +160,13 @@ void check_options(const QuantizeOptions& options) {
   if (options.method == QuantMethod::kGptq && !is_affine) {
     fail(ErrorCode::kInvalidArgument, "[quant] method gptq: expected affine groups; use fit or rtn for other formats");
   }
-  if (options.method != QuantMethod::kRtn && options.calibration.empty()) {
+  if ((options.method != QuantMethod::kRtn || options.target_bpw) && options.calibration.empty()) {
     fail(ErrorCode::kInvalidArgument, "[quant] method {}: got no calibration text, expected at least one file",
          quant_method_name(options.method));
+  }
+  if (options.recipe != nullptr && (options.recipe->format != options.format || options.target_bpw)) {
+    fail(ErrorCode::kInvalidArgument, "[quant] recipe {}: expected it without target_bpw, for {}", options.recipe->name,
+         model_format_name(options.recipe->format));
   }
 }
 
@@ -207,13 +177,23 @@ class Quantization {
 
   QuantizeReport run() {
     check_options(options_);
-    bool is_tied = false;
+    const std::vector<TensorEntry> matrices = target_matrices();
+    std::optional<LoadedModel> model;
     std::optional<ModelMoments> moments;
+    if (options_.method != QuantMethod::kRtn || options_.target_bpw) {
+      model = load_model(options_.source);
+      is_tied_ = model->spec.is_output_tied;
+      chunks_ = read_chunks(*model);
+    }
     if (options_.method != QuantMethod::kRtn) {
-      moments = calibrate(is_tied);
+      moments = calibrate(*model);
       report_.n_calibration_tokens = moments->n_tokens();
     }
-    ModelQuantizer quantizer(options_, moments ? &*moments : nullptr, is_tied, pool_, report_);
+    const ModelMoments* all_moments = moments ? &*moments : nullptr;
+    const StoragePlan plan =
+        options_.target_bpw ? plan_mixture(*model, matrices, all_moments) : plan_fixed(options_, spec_, matrices);
+    model.reset();
+    ModelQuantizer quantizer(options_, plan, all_moments, is_tied_, pool_, report_);
     ConvertOptions convert;
     convert.source = options_.source;
     convert.target = options_.target;
@@ -233,12 +213,36 @@ class Quantization {
     if (options_.on_progress) options_.on_progress(stage, fraction);
   }
 
-  std::vector<std::vector<int32_t>> read_chunks(const Tokenizer& tokenizer) const {
+  // The matrices of the target, by the names they will have there.
+  std::vector<TensorEntry> target_matrices() {
+    ModelDescription description = describe_checkpoint(open_checkpoint(options_.source));
+    description.names = options_.format == ModelFormat::kGguf ? NameScheme::kGguf : NameScheme::kMlx;
+    spec_ = description.spec;
+    std::vector<TensorEntry> entries = tensor_table(description);
+    std::erase_if(entries, [](const TensorEntry& entry) { return !entry.is_matrix(); });
+    return entries;
+  }
+
+  StoragePlan plan_mixture(const LoadedModel& model, std::span<const TensorEntry> matrices,
+                           const ModelMoments* moments) const {
+    const std::vector<std::vector<int32_t>> pieces = measuring_pieces(chunks_);
+    progress("measuring", 0.0);
+    LossMeter meter(model.spec, model.weights, pieces, pool_);
+    const auto moments_for = [&](TensorRole role, int layer) { return moments_of(moments, is_tied_, role, layer); };
+    return plan_mixed(options_, model, matrices, meter, moments_for, pool_,
+                      [&](double fraction) { progress("measuring", fraction); });
+  }
+
+  std::vector<std::vector<int32_t>> read_chunks(const LoadedModel& model) const {
+    if (model.tokenizer == nullptr) {
+      fail(ErrorCode::kInvalidArgument, "[quant] {}: got no tokenizer, expected one for the calibration text",
+           options_.source);
+    }
     std::vector<std::vector<int32_t>> chunks;
     int64_t n_tokens = 0;
     for (const std::string& path : options_.calibration) {
       progress("reading", 0.0);
-      const std::vector<int32_t> ids = tokenizer.encode(read_calibration_text(path));
+      const std::vector<int32_t> ids = model.tokenizer->encode(read_calibration_text(path));
       for (size_t begin = 0; begin < ids.size() && n_tokens < options_.calibration_tokens; begin += kChunkTokens) {
         const auto left = static_cast<size_t>(options_.calibration_tokens - n_tokens);
         const size_t end = std::min({begin + kChunkTokens, ids.size(), begin + left});
@@ -251,26 +255,22 @@ class Quantization {
     return chunks;
   }
 
-  ModelMoments calibrate(bool& is_tied) {
-    LoadedModel model = load_model(options_.source);
-    if (model.tokenizer == nullptr) {
-      fail(ErrorCode::kInvalidArgument, "[quant] {}: got no tokenizer, expected one for the calibration text",
-           options_.source);
-    }
-    is_tied = model.spec.is_output_tied;
-    const std::vector<std::vector<int32_t>> chunks = read_chunks(*model.tokenizer);
+  ModelMoments calibrate(const LoadedModel& model) {
     RunnerOptions runner_options;
     runner_options.n_threads = pool_.n_threads();
     runner_options.is_exact = true;
-    const std::unique_ptr<Runner> runner = create_runner("cpu", model.spec, std::move(model.weights), runner_options);
+    const std::unique_ptr<Runner> runner = create_runner("cpu", model.spec, model.weights, runner_options);
     ModelMoments moments(model.spec, options_.method == QuantMethod::kGptq);
-    moments.collect(*runner, chunks, pool_, [&](double fraction) { progress("calibrating", fraction); });
+    moments.collect(*runner, chunks_, pool_, [&](double fraction) { progress("calibrating", fraction); });
     return moments;
   }
 
   const QuantizeOptions& options_;
-  ThreadPool pool_;
+  mutable ThreadPool pool_;
   QuantizeReport report_;
+  ModelSpec spec_;
+  bool is_tied_ = false;
+  std::vector<std::vector<int32_t>> chunks_;
 };
 
 }  // namespace

@@ -4,12 +4,14 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "codec/quantization_config.h"
 #include "convert/convert.h"
 #include "quant/layer_quantizer.h"
+#include "quant/recipes.h"
 
 namespace mobilellm {
 
@@ -19,11 +21,16 @@ struct QuantizeOptions {
   ModelFormat format = ModelFormat::kMlx;  ///< kMlx or kGguf.
   QuantizationParams params;               ///< Of packed groups (kMlx).
   DType block_type = DType::kQ4_0;         ///< Of GGUF blocks (kGguf).
+  const StorageRecipe* recipe = nullptr;   ///< Instead of params or block_type; of the same format.
+  /// Instead of them: every matrix gets the storage with which the model is predicted to lose least while the whole
+  /// target, embedding and what stays float included, has at most so many bits per parameter. Needs calibration.
+  std::optional<double> target_bpw;
+  std::vector<StorageOverride> overrides;  ///< Win over all of these; the last that matches counts.
   QuantMethod method = QuantMethod::kRtn;  ///< kGptq for affine groups only. GGUF: kFit searches with importances.
   std::vector<std::string> calibration;    ///< Text files, or .jsonl with a key "text"; needed unless kRtn.
   int64_t calibration_tokens = 32768;
   int n_threads = 0;  ///< 0: every core this process may use.
-  /// "reading", "calibrating" or "quantizing", and the share of it that is done.
+  /// "reading", "calibrating", "measuring" or "quantizing", and the share of it that is done.
   std::function<void(const char* stage, double fraction)> on_progress;
   const std::atomic<bool>* cancel = nullptr;  ///< Looked at often; makes quantize_model() throw kCancelled.
 };
@@ -36,6 +43,10 @@ struct QuantizedMatrix {
   /// Root of (expected squared error of the outputs / expected squared outputs), by the calibration's mean squares of
   /// inputs; without calibration of the weights themselves.
   double relative_error = 0;
+  /// With target_bpw, KL in nats per token: predicted for this storage, and measured with this matrix alone rounded to
+  /// 4 bits in groups of 64.
+  double predicted_loss = 0;
+  double measured_loss = 0;
 };
 
 struct QuantizeReport {

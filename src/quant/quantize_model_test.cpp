@@ -104,6 +104,53 @@ TEST(QuantizeModel, GgufTypesTakeTheNextThatFits) {
   EXPECT_LT(squared_difference(logits_of(kModel), logits_of(options.target)), 1e9);
 }
 
+TEST(QuantizeModel, MixturesStayWithinTheirBits) {
+  const ScratchFolder folder;
+  QuantizeOptions options = options_for(folder, "mixed", QuantMethod::kGptq);
+  options.target_bpw = 12.0;
+  options.overrides = {parse_override("*layers.0.mlp*=8:32", options.format, 64),
+                       parse_override("*layers.0.feed_forward*=8:32", options.format, 64),
+                       parse_override("*layers.1.self_attn.q_proj=float", options.format, 64)};
+  const QuantizeReport report = quantize_model(options);
+  const double bpw =
+      8.0 * static_cast<double>(report.conversion.n_bytes) / static_cast<double>(report.conversion.n_parameters);
+  EXPECT_LE(bpw, 12.02);
+  EXPECT_GT(bpw, 11.0);
+  std::set<std::string> kinds;
+  int n_eight = 0;
+  for (const QuantizedMatrix& matrix : report.matrices) {
+    kinds.insert(matrix.storage);
+    const bool is_float = matrix.storage == "float";
+    EXPECT_EQ(matrix.measured_loss > 0.0, !is_float) << matrix.name;
+    EXPECT_TRUE(is_float || matrix.name.find("layers.1.self_attn.q_proj") == std::string::npos);
+    if (matrix.name.find("layers.0.") != std::string::npos && matrix.storage == "affine 8 bits, group 32") ++n_eight;
+  }
+  EXPECT_GE(n_eight, 2);
+  EXPECT_GT(kinds.size(), 3U);
+  EXPECT_LT(squared_difference(logits_of(kModel), logits_of(options.target)), 1e9);
+  options.target = folder / "small";
+  options.target_bpw = 2.0;
+  expect_error(ErrorCode::kInvalidArgument, {"least possible"}, [&] { quantize_model(options); });
+}
+
+TEST(QuantizeModel, MixesGgufTypes) {
+  const ScratchFolder folder;
+  QuantizeOptions options = options_for(folder, "mixed.gguf", QuantMethod::kFit);
+  options.format = ModelFormat::kGguf;
+  options.target_bpw = 9.5;
+  const QuantizeReport report = quantize_model(options);
+  EXPECT_LE(8.0 * static_cast<double>(report.conversion.n_bytes),
+            9.52 * static_cast<double>(report.conversion.n_parameters));
+  options.target = folder / "recipe.gguf";
+  options.target_bpw.reset();
+  options.recipe = find_recipe("Q4_K_M");
+  std::set<std::string> kinds;
+  for (const QuantizedMatrix& matrix : quantize_model(options).matrices) kinds.insert(matrix.storage);
+  EXPECT_GE(kinds.size(), 2U);
+  options.format = ModelFormat::kMlx;
+  expect_error(ErrorCode::kInvalidArgument, {"Q4_K_M", "gguf"}, [&] { quantize_model(options); });
+}
+
 TEST(QuantizeModel, RefusesWhatContradicts) {
   const ScratchFolder folder;
   QuantizeOptions options = options_for(folder, "out", QuantMethod::kGptq);

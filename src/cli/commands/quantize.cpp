@@ -1,8 +1,9 @@
 // mobilellm quantize: a model in fewer bits.
-#include <array>
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -22,41 +23,56 @@ struct QuantizeFlags {
   std::optional<int64_t> group_size;
   std::string mode = "affine";
   std::string type;
-  std::string method = "rtn";
+  std::string recipe;
+  std::optional<double> target_bpw;
+  std::vector<std::string> overrides;
+  std::string method;
   bool json = false;
 };
 
-// The GGUF types that quantize writes.
-constexpr std::array kBlockTypes = {DType::kQ4_0,   DType::kQ4_1,   DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
-                                    DType::kQ2_K,   DType::kQ3_K,   DType::kQ4_K, DType::kQ5_K, DType::kQ6_K,
-                                    DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4};
-
-DType read_type(const Args& args, const std::string& name) {
-  std::string known;
-  for (const DType type : kBlockTypes) {
-    if (name == dtype_name(type)) return type;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", dtype_name(type));
+void read_type(const Args& args, const std::string& name, QuantizeOptions& options) {
+  const std::vector<DType> types = quantized_block_types();
+  const auto type = std::find_if(types.begin(), types.end(), [&](DType each) { return name == dtype_name(each); });
+  if (type != types.end()) {
+    options.block_type = *type;
+    return;
   }
-  args.fail_usage(fmt::format("--type: got '{}', expected one of {}", name, known));
+  options.recipe = find_recipe(name);
+  if (options.recipe != nullptr && options.recipe->format == ModelFormat::kGguf) return;
+  std::string known;
+  for (const DType each : types) known += fmt::format("{}, ", dtype_name(each));
+  args.fail_usage(fmt::format("--type: got '{}', expected one of {}{}", name, known, recipe_names(ModelFormat::kGguf)));
 }
 
 void choose_format(const Args& args, const QuantizeFlags& flags, QuantizeOptions& options) {
   const bool is_gguf = options.target.ends_with(".gguf");
-  if (is_gguf != !flags.type.empty()) {
-    args.fail_usage(is_gguf ? "--type is missing: which GGUF type, such as Q4_K"
-                            : "--type is for GGUF: end the name of --output in .gguf");
+  options.format = is_gguf ? ModelFormat::kGguf : ModelFormat::kMlx;
+  if (flags.target_bpw && (flags.bits || !flags.type.empty() || !flags.recipe.empty() || flags.mode != "affine")) {
+    args.fail_usage("--target-bpw chooses bits itself; leave out --bits, --type, --recipe and --mode");
   }
+  options.target_bpw = flags.target_bpw;
   if (is_gguf) {
-    if (flags.bits || flags.group_size || flags.mode != "affine") {
-      args.fail_usage("--bits, --group-size and --mode are for mlx-lm folders; a GGUF file takes --type");
+    if (flags.bits || flags.group_size || flags.mode != "affine" || !flags.recipe.empty()) {
+      args.fail_usage("--bits, --group-size, --mode and --recipe are for mlx-lm folders; a GGUF file takes --type");
     }
-    options.format = ModelFormat::kGguf;
-    options.block_type = read_type(args, flags.type);
+    if (flags.target_bpw) return;
+    if (flags.type.empty()) args.fail_usage("--type is missing: which GGUF type, such as Q4_K_M, or --target-bpw");
+    read_type(args, flags.type, options);
     return;
+  }
+  if (!flags.type.empty()) args.fail_usage("--type is for GGUF: end the name of --output in .gguf");
+  if (!flags.recipe.empty()) {
+    options.recipe = find_recipe(flags.recipe);
+    if (options.recipe == nullptr || options.recipe->format != ModelFormat::kMlx) {
+      args.fail_usage(
+          fmt::format("--recipe: got '{}', expected one of {}", flags.recipe, recipe_names(ModelFormat::kMlx)));
+    }
+    if (flags.bits || flags.group_size || flags.mode != "affine") {
+      args.fail_usage("--recipe chooses bits itself; leave out --bits, --group-size and --mode");
+    }
   }
   const std::optional<QuantMode> mode = find_quant_mode(flags.mode);
   if (!mode) args.fail_usage(fmt::format("--mode: got '{}', expected affine, mxfp4, nvfp4 or mxfp8", flags.mode));
-  options.format = ModelFormat::kMlx;
   const int usual_bits = *mode == QuantMode::kMxfp8 ? 8 : 4;
   const int usual_group = *mode == QuantMode::kAffine ? 64 : *mode == QuantMode::kNvfp4 ? 16 : 32;
   options.params = {*mode, static_cast<int>(flags.bits.value_or(usual_bits)),
@@ -74,8 +90,9 @@ void print_text(const QuantizeReport& report, const QuantizeOptions& options) {
   const QuantizedMatrix* worst = nullptr;
   for (const QuantizedMatrix& matrix : report.matrices) {
     if (matrix.storage == "float") {
-      print_status(printable(
-          fmt::format("mobilellm: note: {} stays float, its rows do not divide into groups or blocks\n", matrix.name)));
+      print_status(printable(fmt::format(
+          "mobilellm: note: {} stays float, by an override or because its rows do not divide into groups or blocks\n",
+          matrix.name)));
     }
     if (worst == nullptr || matrix.relative_error > worst->relative_error) worst = &matrix;
   }
@@ -96,7 +113,9 @@ void print_json(const QuantizeReport& report, const QuantizeOptions& options) {
                       .set("name", matrix.name)
                       .set("storage", matrix.storage)
                       .set("values", matrix.n_values)
-                      .set("relative_error", matrix.relative_error));
+                      .set("relative_error", matrix.relative_error)
+                      .set("predicted_kl", matrix.predicted_loss)
+                      .set("measured_kl", matrix.measured_loss));
   }
   Json notes = Json::array();
   for (const std::string& note : report.conversion.notes) notes.push(note);
@@ -131,11 +150,20 @@ int run_quantize(int argc, const char* const* argv) {
   args.integer("--group-size,--q-group-size", "N", flags.group_size, 16, 128,
                "weights that share a scale: 32, 64 or 128 (default: 64)");
   args.text("--mode,--q-mode", "MODE", flags.mode, "affine, mxfp4, nvfp4 or mxfp8 (default: affine)");
-  args.text("--type", "TYPE", flags.type, "GGUF type of all matrices, such as Q4_K, Q4_0 or IQ4_NL");
+  args.text("--type", "TYPE", flags.type,
+            "GGUF type of all matrices, such as Q4_0 or IQ4_NL, or a mixture such as Q4_K_M");
+  args.text("--recipe,--quant-predicate", "NAME", flags.recipe,
+            "a mixture of mlx-lm: mixed_2_6, mixed_3_4, mixed_3_6 or mixed_4_6");
+  args.number("--target-bpw", "X", flags.target_bpw, 1.0, 32.0,
+              "most bits per weight of the whole result; each matrix gets the bits and groups (GGUF: the type) with "
+              "which the model is predicted to lose least");
+  args.list("--override", "PATTERN=SETTING", flags.overrides,
+            "matrices whose names match (* and ?) get BITS, BITS:GROUP, a GGUF type, or float; may be given again, the "
+            "last match counts");
   args.section("Method");
   args.text("--method", "METHOD", flags.method,
             "rtn rounds; fit fits scales to the inputs that calibration sees; gptq also lets weights make up for each "
-            "other's errors, affine only (default: rtn)");
+            "other's errors, affine only (default: rtn; with --target-bpw gptq, GGUF fit)");
   args.list("--calibration", "FILE", options.calibration,
             "text for fit and gptq, or .jsonl with a key \"text\"; may be given again");
   args.integer("--calibration-tokens", "N", options.calibration_tokens, 1, int64_t{1} << 30,
@@ -144,16 +172,22 @@ int run_quantize(int argc, const char* const* argv) {
   args.flag("--json", flags.json, "print the result, matrix by matrix, as one JSON object");
   args.example("mobilellm quantize MODEL --output OUT --bits 4 --group-size 64");
   args.example("mobilellm quantize MODEL -o OUT --bits 3 --method gptq --calibration text.txt");
-  args.example("mobilellm quantize MODEL -o OUT.gguf --type Q4_K");
+  args.example("mobilellm quantize MODEL -o OUT --target-bpw 4.5 --calibration text.txt");
+  args.example("mobilellm quantize MODEL -o OUT.gguf --type Q4_K_M");
   if (!args.parse(argc, argv)) return 0;
   if (flags.positional_path) flags.model_path = flags.positional_path;
   if (!flags.model_path) args.fail_usage("the model to quantize is missing: --model-path PATH");
   if (!flags.output) args.fail_usage("the target is missing: --output PATH");
   options.source = *flags.model_path;
   options.target = *flags.output;
-  options.method = parse_quant_method(flags.method);
   options.n_threads = static_cast<int>(n_threads);
   choose_format(args, flags, options);
+  const bool is_gguf = options.format == ModelFormat::kGguf;
+  if (flags.method.empty()) flags.method = !flags.target_bpw ? "rtn" : is_gguf ? "fit" : "gptq";
+  options.method = parse_quant_method(flags.method);
+  for (const std::string& text : flags.overrides) {
+    options.overrides.push_back(parse_override(text, options.format, options.params.group_size));
+  }
 
   const CancelScope scope;
   std::optional<ProgressBar> bar;

@@ -1,0 +1,31 @@
+/// The storage of every matrix before any is quantized: by one setting, a recipe, exceptions by name, or a limit of
+/// bits.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "model/loader.h"
+#include "quant/loss_meter.h"
+#include "quant/mixed_plan.h"
+#include "quant/model_moments.h"
+#include "quant/quantize_model.h"
+#include "quant/storage_plan.h"
+
+namespace mobilellm {
+
+/// Settings that need no calibration. `matrices` as the target names them.
+StoragePlan plan_fixed(const QuantizeOptions& options, const ModelSpec& spec, std::span<const TensorEntry> matrices);
+
+/// Up to 1024 tokens in pieces of 128, evenly from all chunks: what a LossMeter runs for every matrix.
+std::vector<std::vector<int32_t>> measuring_pieces(std::span<const std::vector<int32_t>> chunks);
+
+/// The least predicted loss within options.target_bpw. Throws kInvalidArgument when nothing fits, saying the least that
+/// would.
+StoragePlan plan_mixed(const QuantizeOptions& options, const LoadedModel& model, std::span<const TensorEntry> matrices,
+                       LossMeter& meter, const std::function<const InputMoments*(TensorRole, int)>& moments,
+                       ThreadPool& pool, const std::function<void(double)>& on_progress);
+
+}  // namespace mobilellm
