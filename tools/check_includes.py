@@ -24,7 +24,7 @@ MAY_INCLUDE = {
     "backend/fake": "backend model tensor base",
     "backprop": "kernels model codec tensor base",
     "quality": "backend model codec tokenizer chat tensor base",
-    "quant": "backprop quality convert backend model kernels codec tokenizer tensor base",
+    "quant": "backprop quality convert backend model kernels formats codec tokenizer tensor base",
     "engine": "backend tensor base",
     "measure": "backend model kernels codec tensor base",
     "pipeline": "engine backend model tokenizer chat tensor base",

@@ -124,15 +124,16 @@ void Decoder::linear_backward(WeightReader& weights, GradientSink& sink, TensorR
                               const std::vector<float>& x, int64_t in, int64_t out, const std::vector<float>& d_y,
                               std::vector<float>& d_x, bool accumulates) {
   sink.output_gradient(role, layer, d_y.data(), n_tokens_, out);
+  d_x.resize(floats(in));
+  const float* w = weights.rows(role, layer, 0, out, matrix_);
+  product_.run(row_major(d_y.data(), out), row_major(w, in), n_tokens_, in, out, d_x.data(), in, accumulates);
+  // Last: the receiver may change the weights at once.
   if (sink.wants(role, layer)) {
     gradient_.resize(std::max(gradient_.size(), static_cast<size_t>(out * in)));
     product_.run(row_major(d_y.data(), out).transposed(), row_major(x.data(), in), out, in, n_tokens_, gradient_.data(),
                  in, false);
     sink.matrix_gradient(role, layer, gradient_.data());
   }
-  d_x.resize(floats(in));
-  const float* w = weights.rows(role, layer, 0, out, matrix_);
-  product_.run(row_major(d_y.data(), out), row_major(w, in), n_tokens_, in, out, d_x.data(), in, accumulates);
 }
 
 void Decoder::norm(std::span<const float> weight, const std::vector<float>& x, std::vector<float>& y) {

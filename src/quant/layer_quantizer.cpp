@@ -24,7 +24,8 @@ struct MethodRow {
   QuantMethod method;
   const char* name;
 };
-constexpr MethodRow kMethods[] = {{QuantMethod::kRtn, "rtn"}, {QuantMethod::kFit, "fit"}, {QuantMethod::kGptq, "gptq"}};
+constexpr MethodRow kMethods[] = {
+    {QuantMethod::kRtn, "rtn"}, {QuantMethod::kFit, "fit"}, {QuantMethod::kGptq, "gptq"}, {QuantMethod::kDwq, "dwq"}};
 
 // Fits the grid of every group and rounds to it.
 void fit_rows(const float* weights, const std::vector<float>& fit_weights, AffineRows& rows) {
@@ -77,7 +78,7 @@ QuantMethod parse_quant_method(std::string_view name) {
   for (const MethodRow& row : kMethods) {
     if (name == row.name) return row.method;
   }
-  fail(ErrorCode::kInvalidArgument, "[quant] method: got '{}', expected rtn, fit or gptq", name);
+  fail(ErrorCode::kInvalidArgument, "[quant] method: got '{}', expected rtn, fit, gptq or dwq", name);
 }
 
 LayerQuantizer::LayerQuantizer(QuantMethod method, const InputMoments* moments, ThreadPool& pool) : method_(method) {

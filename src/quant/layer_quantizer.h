@@ -20,9 +20,10 @@ enum class QuantMethod : uint8_t {
   kGptq,  ///< Fits grids, then rounds column by column, the most important first, later columns making up for the
           ///< errors of earlier ones; needs full moments. Last, grids and single codes are improved under all others'
           ///< errors.
+  kDwq,   ///< kGptq, then the whole model is distilled from the float one: of models, not of layers.
 };
 
-/// "rtn", "fit", "gptq".
+/// "rtn", "fit", "gptq", "dwq".
 const char* quant_method_name(QuantMethod method);
 /// Throws kInvalidArgument naming the known methods for another name.
 QuantMethod parse_quant_method(std::string_view name);

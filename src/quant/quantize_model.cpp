@@ -17,6 +17,7 @@
 #include "model/checkpoint.h"
 #include "model/loader.h"
 #include "quant/plan_storage.h"
+#include "quant/quantize_distilled.h"
 
 namespace mobilellm {
 namespace {
@@ -275,6 +276,9 @@ class Quantization {
 
 }  // namespace
 
-QuantizeReport quantize_model(const QuantizeOptions& options) { return Quantization(options).run(); }
+QuantizeReport quantize_model(const QuantizeOptions& options) {
+  if (options.method == QuantMethod::kDwq) return quantize_distilled(options);
+  return Quantization(options).run();
+}
 
 }  // namespace mobilellm

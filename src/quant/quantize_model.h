@@ -10,6 +10,7 @@
 
 #include "codec/quantization_config.h"
 #include "convert/convert.h"
+#include "quant/distill.h"
 #include "quant/layer_quantizer.h"
 #include "quant/recipes.h"
 
@@ -26,11 +27,12 @@ struct QuantizeOptions {
   /// target, embedding and what stays float included, has at most so many bits per parameter. Needs calibration.
   std::optional<double> target_bpw;
   std::vector<StorageOverride> overrides;  ///< Win over all of these; the last that matches counts.
-  QuantMethod method = QuantMethod::kRtn;  ///< kGptq for affine groups only. GGUF: kFit searches with importances.
+  QuantMethod method = QuantMethod::kRtn;  ///< kGptq, kDwq: affine groups only. GGUF: kFit searches with importances.
   std::vector<std::string> calibration;    ///< Text files, or .jsonl with a key "text"; needed unless kRtn.
   int64_t calibration_tokens = 32768;
-  int n_threads = 0;  ///< 0: every core this process may use.
-  /// "reading", "calibrating", "measuring" or "quantizing", and the share of it that is done.
+  DistillOptions distillation;  ///< Of kDwq; n_steps 0: what about 15 minutes on two cores allow.
+  int n_threads = 0;            ///< 0: every core this process may use.
+  /// "reading", "calibrating", "measuring", "quantizing" or "distilling", and the share of it that is done.
   std::function<void(const char* stage, double fraction)> on_progress;
   const std::atomic<bool>* cancel = nullptr;  ///< Looked at often; makes quantize_model() throw kCancelled.
 };
@@ -53,6 +55,7 @@ struct QuantizeReport {
   ConvertReport conversion;
   std::vector<QuantizedMatrix> matrices;
   int64_t n_calibration_tokens = 0;
+  std::optional<DistillReport> distillation;  ///< Of kDwq.
 };
 
 /// Everything but norms and biases is quantized, embedding and head too. Rows that do not divide into the chosen groups

@@ -27,6 +27,7 @@ struct QuantizeFlags {
   std::optional<double> target_bpw;
   std::vector<std::string> overrides;
   std::string method;
+  std::optional<double> learning_rate;
   bool json = false;
 };
 
@@ -100,6 +101,10 @@ void print_text(const QuantizeReport& report, const QuantizeOptions& options) {
     print(printable(fmt::format("largest error: {:.3g} of the {} ({}, {})\n", worst->relative_error,
                                 report.n_calibration_tokens > 0 ? "outputs" : "weights", worst->name, worst->storage)));
   }
+  if (report.distillation) {
+    print(fmt::format("KL on held-out text: {:.4f} before distillation, {:.4f} after (best at step {})\n",
+                      report.distillation->before, report.distillation->after, report.distillation->best_step));
+  }
   print(
       printable(fmt::format("saved {} ({} matrices by {}, {:.1f} MB, {:.3f} bits per weight)\n", options.target,
                             report.matrices.size(), quant_method_name(options.method),
@@ -119,6 +124,13 @@ void print_json(const QuantizeReport& report, const QuantizeOptions& options) {
   }
   Json notes = Json::array();
   for (const std::string& note : report.conversion.notes) notes.push(note);
+  Json distillation;
+  if (report.distillation) {
+    distillation = Json::object()
+                       .set("kl_before", report.distillation->before)
+                       .set("kl_after", report.distillation->after)
+                       .set("best_step", report.distillation->best_step);
+  }
   print(Json::object()
             .set("path", options.target)
             .set("method", quant_method_name(options.method))
@@ -126,6 +138,7 @@ void print_json(const QuantizeReport& report, const QuantizeOptions& options) {
             .set("parameters", report.conversion.n_parameters)
             .set("bytes", report.conversion.n_bytes)
             .set("bits_per_weight", bits_per_weight(report.conversion))
+            .set("distillation", std::move(distillation))
             .set("matrices", std::move(matrices))
             .set("notes", std::move(notes))
             .dump_pretty() +
@@ -138,6 +151,7 @@ int run_quantize(int argc, const char* const* argv) {
   QuantizeFlags flags;
   QuantizeOptions options;
   int64_t n_threads = 0;
+  int64_t seed = 0;
   Args args("quantize",
             "Writes a model in fewer bits, embedding and output table included: an mlx-lm folder, or a GGUF file. The "
             "target appears only when it is complete.",
@@ -163,11 +177,18 @@ int run_quantize(int argc, const char* const* argv) {
   args.section("Method");
   args.text("--method", "METHOD", flags.method,
             "rtn rounds; fit fits scales to the inputs that calibration sees; gptq also lets weights make up for each "
-            "other's errors, affine only (default: rtn; with --target-bpw gptq, GGUF fit)");
+            "other's errors, affine only; dwq then trains scales, biases and codes against the float model (default: "
+            "rtn; with --target-bpw gptq, GGUF fit)");
   args.list("--calibration", "FILE", options.calibration,
-            "text for fit and gptq, or .jsonl with a key \"text\"; may be given again");
+            "text for all methods but rtn, or .jsonl with a key \"text\"; may be given again");
   args.integer("--calibration-tokens", "N", options.calibration_tokens, 1, int64_t{1} << 30,
                "most tokens of calibration (default: 32768)");
+  args.integer("--steps", "N", options.distillation.n_steps, 1, int64_t{1} << 20,
+               "steps of dwq, of 2048 tokens of the calibration text each (default: 150, fewer for models above 120M "
+               "parameters)");
+  args.number("--learning-rate", "X", flags.learning_rate, 1e-6, 1.0,
+              "how far a step of dwq moves weights at most, in units of their scale (default: 0.01)");
+  args.integer("--seed", "N", seed, 0, int64_t{1} << 62, "order of the text in dwq (default: 0)");
   args.integer("--threads", "N", n_threads, 0, 1024, "threads (default: every core)");
   args.flag("--json", flags.json, "print the result, matrix by matrix, as one JSON object");
   args.example("mobilellm quantize MODEL --output OUT --bits 4 --group-size 64");
@@ -181,6 +202,11 @@ int run_quantize(int argc, const char* const* argv) {
   options.source = *flags.model_path;
   options.target = *flags.output;
   options.n_threads = static_cast<int>(n_threads);
+  options.distillation.seed = static_cast<uint64_t>(seed);
+  if (flags.learning_rate) {
+    options.distillation.grid_rate = *flags.learning_rate;
+    options.distillation.code_rate = *flags.learning_rate;
+  }
   choose_format(args, flags, options);
   const bool is_gguf = options.format == ModelFormat::kGguf;
   if (flags.method.empty()) flags.method = !flags.target_bpw ? "rtn" : is_gguf ? "fit" : "gptq";

@@ -1,0 +1,122 @@
+// The course of a quantization with training.
+#include "quant/quantize_distilled.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/staged_output.h"
+#include "base/thread_pool.h"
+#include "base/topology.h"
+#include "codec/encode.h"
+#include "formats/tensor_overwrite.h"
+#include "model/loader.h"
+#include "quality/text_set.h"
+#include "quant/distill.h"
+
+namespace mobilellm {
+namespace {
+
+constexpr int64_t kChunkTokens = 512;
+// Every n-th chunk is held out, up to a number of them.
+constexpr size_t kHeldOutStep = 40;
+constexpr size_t kMaxHeldOut = 16;
+// Models with more parameters than this keep their codes: moving them takes 8 bytes per weight.
+constexpr int64_t kMaxMovingWeights = 400'000'000;
+
+// Forward passes of both models and a backward pass take 8 operations per weight and token; this many take about a
+// quarter of an hour on two cores with AVX-512.
+constexpr double kDefaultOperations = 3e14;
+
+int64_t default_steps(const ModelSpec& spec, int64_t batch_tokens) {
+  const double per_step = 8.0 * static_cast<double>(parameter_count(spec)) * static_cast<double>(batch_tokens);
+  return std::clamp<int64_t>(static_cast<int64_t>(kDefaultOperations / per_step), 10, 150);
+}
+
+struct Chunks {
+  std::vector<std::vector<int32_t>> train, held_out;
+};
+
+Chunks read_chunks(const QuantizeOptions& options) {
+  const LoadedText text = load_text_parts(options.source);
+  if (text.tokenizer == nullptr) {
+    fail(ErrorCode::kInvalidArgument, "[quant] {}: got no tokenizer, expected one for the calibration text",
+         options.source);
+  }
+  Chunks chunks;
+  size_t n = 0;
+  for (const std::string& path : options.calibration) {
+    for (auto& chunk : read_text_set(path, text, {kChunkTokens, 0}).chunks) {
+      const bool is_held_out = n++ % kHeldOutStep == 1 && chunks.held_out.size() < kMaxHeldOut;
+      (is_held_out ? chunks.held_out : chunks.train).push_back(std::move(chunk));
+    }
+  }
+  return chunks;
+}
+
+// Writes a state over the tensors of the quantized model that it came from.
+void store(const AffineStudent& student, const AffineStudent::Snapshot& state, const ModelWeights& weights,
+           const std::string& folder) {
+  std::vector<EncodedMatrix> encoded;
+  std::vector<TensorBytes> tensors;
+  size_t i = 0;
+  for (const StudentMatrix& matrix : student.matrices()) {
+    const std::string& name = matrix_of(weights, matrix.id.role, matrix.id.layer).name;
+    MOBILELLM_CHECK(name.ends_with(".weight"));
+    encoded.emplace_back(QuantizationParams{QuantMode::kAffine, matrix.bits, matrix.group_size}, matrix.stored,
+                         matrix.rows, matrix.cols, name);
+    store_affine_rows(encoded.back(), 0, matrix.rows, state.codes[i].data(), state.scales[i].data(),
+                      state.biases[i].data());
+    const std::string base = name.substr(0, name.size() - std::string_view("weight").size());
+    tensors.push_back({name, encoded.back().data()});
+    tensors.push_back({base + "scales", encoded.back().scales()});
+    tensors.push_back({base + "biases", encoded.back().biases()});
+    ++i;
+  }
+  size_t n_written = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() == ".safetensors") n_written += overwrite_tensors(entry.path().string(), tensors);
+  }
+  MOBILELLM_CHECK(n_written == tensors.size());
+}
+
+}  // namespace
+
+QuantizeReport quantize_distilled(const QuantizeOptions& options) {
+  StagedOutput staged(options.target, StagedOutput::Kind::kFile);
+  const std::string folder = staged.file(file_name(staged.target()));
+  QuantizeOptions first = options;
+  first.target = folder;
+  first.method = QuantMethod::kGptq;
+  QuantizeReport report = quantize_model(first);
+
+  Chunks chunks = read_chunks(options);
+  if (chunks.train.empty()) std::swap(chunks.train, chunks.held_out);
+  {
+    ThreadPool pool(options.n_threads > 0 ? options.n_threads : usable_cores());
+    const LoadedModel teacher = load_model(options.source);
+    const LoadedModel quantized = load_model(folder);
+    const bool moves_codes = options.distillation.code_rate > 0 && parameter_count(teacher.spec) <= kMaxMovingWeights;
+    AffineStudent student(quantized.spec, quantized.weights, moves_codes, pool);
+    DistillOptions settings = options.distillation;
+    if (settings.n_steps == 0) settings.n_steps = default_steps(teacher.spec, settings.batch_tokens);
+    settings.on_progress = [&](int64_t steps, double /*held_out*/) {
+      if (options.cancel != nullptr && options.cancel->load(std::memory_order_relaxed)) {
+        fail(ErrorCode::kCancelled, "[quant] stopped; nothing was written to {}", options.target);
+      }
+      if (options.on_progress) {
+        options.on_progress("distilling", static_cast<double>(steps) / static_cast<double>(settings.n_steps));
+      }
+    };
+    DistillReport distilled;
+    const AffineStudent::Snapshot best =
+        distill(teacher.spec, teacher.weights, student, chunks.train, chunks.held_out, settings, pool, distilled);
+    if (distilled.best_step > 0) store(student, best, quantized.weights, folder);
+    report.distillation = distilled;
+  }
+  staged.commit();
+  return report;
+}
+
+}  // namespace mobilellm

@@ -1,0 +1,88 @@
+// Distillation lowers the divergence, gives the same file for any number of threads, and leaves nothing when stopped.
+#include "quant/quantize_distilled.h"
+
+#include <fmt/core.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "base/files.h"
+#include "formats/safetensors.h"
+#include "formats/tensor_overwrite.h"
+#include "tests/support/scratch_folder.h"
+
+namespace mobilellm {
+namespace {
+
+QuantizeOptions distill_options(const ScratchFolder& folder, const std::string& name) {
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += fmt::format("The sum of {} and {} is {}.\n", i, 3 * i, 4 * i);
+  QuantizeOptions options;
+  options.source = MOBILELLM_SOURCE_DIR "/tests/golden/e2e/r1_chat";
+  options.target = folder / name;
+  options.params = {QuantMode::kAffine, 3, 32};
+  options.method = QuantMethod::kDwq;
+  options.calibration = {folder.write("text.txt", text)};
+  options.calibration_tokens = 2048;
+  options.distillation.n_steps = 12;
+  options.distillation.batch_tokens = 1024;
+  options.distillation.steps_per_check = 6;
+  options.n_threads = 2;
+  return options;
+}
+
+std::string weights_of(const std::string& folder) { return read_file(folder + "/model.safetensors", 1U << 24); }
+
+TEST(QuantizeDistilled, LowersTheDivergenceForAnyNumberOfThreads) {
+  const ScratchFolder folder;
+  QuantizeOptions options = distill_options(folder, "two");
+  const QuantizeReport report = quantize_model(options);
+  ASSERT_TRUE(report.distillation.has_value());
+  EXPECT_GT(report.distillation->best_step, 0);
+  EXPECT_LT(report.distillation->after, 0.8 * report.distillation->before);
+  options.target = folder / "one";
+  options.n_threads = 1;
+  quantize_model(options);
+  EXPECT_EQ(weights_of(folder / "one"), weights_of(folder / "two"));
+  options.target = folder / "other";
+  options.distillation.seed = 1;
+  quantize_model(options);
+  EXPECT_NE(weights_of(folder / "other"), weights_of(folder / "two"));
+}
+
+TEST(QuantizeDistilled, LeavesNothingWhenStopped) {
+  const ScratchFolder folder;
+  QuantizeOptions options = distill_options(folder, "out");
+  std::atomic<bool> stop = false;
+  options.cancel = &stop;
+  options.on_progress = [&](const char* stage, double fraction) {
+    if (std::string_view(stage) == "distilling" && fraction > 0.2) stop = true;
+  };
+  expect_error(ErrorCode::kCancelled, {"out"}, [&] { quantize_model(options); });
+  EXPECT_TRUE(stop);
+  for (const auto& entry : std::filesystem::directory_iterator(folder / "")) {
+    EXPECT_EQ(entry.path().filename(), "text.txt");
+  }
+}
+
+TEST(OverwriteTensors, ChangesTheNamedDataOnly) {
+  const ScratchFolder folder;
+  const std::string path = folder / "model.safetensors";
+  std::filesystem::copy_file(MOBILELLM_SOURCE_DIR "/tests/golden/training/model/model.safetensors", path);
+  const std::string name = "model.norm.weight";
+  const std::vector<std::byte> ones(48 * 4, std::byte{1});
+  EXPECT_EQ(overwrite_tensors(path, std::vector<TensorBytes>{{name, ones}, {"absent", ones}}), 1U);
+  const auto before = open_safetensors(MOBILELLM_SOURCE_DIR "/tests/golden/training/model/model.safetensors");
+  const auto after = open_safetensors(path);
+  for (const TensorView& tensor : before->tensors()) {
+    const TensorView& other = after->get(tensor.name);
+    const std::vector<std::byte> expected(tensor.data.begin(), tensor.data.end());
+    EXPECT_EQ(std::vector<std::byte>(other.data.begin(), other.data.end()), tensor.name == name ? ones : expected);
+  }
+  const std::vector<std::byte> few(4);
+  expect_error(ErrorCode::kInvalidArgument, {name, "4 bytes", "192"},
+               [&] { overwrite_tensors(path, std::vector<TensorBytes>{{name, few}}); });
+}
+
+}  // namespace
+}  // namespace mobilellm
