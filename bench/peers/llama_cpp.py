@@ -24,28 +24,36 @@ class LlamaCpp(Engine):
         return self.cache / f"llama.cpp-{isa or 'native'}" / "bin" / name
 
     def setup(self, setup):
-        source = self.cache / "llama.cpp"
-        if not source.is_dir():
-            packages = self.cache / "packages"
-            setup.run([setup.python, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-python",
-                       "--dest", packages, "llama-cpp-python"])
-            archive = sorted(packages.glob("llama_cpp_python-*.tar.gz"))[-1]
-            unpacked = self.cache / "unpacked"
-            setup.run([setup.python, "-m", "tarfile", "-e", archive, unpacked])
-            found = next(unpacked.glob("*/vendor/llama.cpp"))
-            (found / ".git").unlink(missing_ok=True)  # a dangling pointer that makes ninja configure for ever
-            tiles = found / "ggml/src/ggml-cpu/amx/mmq.cpp"
-            tiles.write_text(tiles.read_text().replace(TILE_LOAD, TILE_FIX + TILE_LOAD))
-            (self.cache / "llama.cpp.version").write_text(archive.name.removesuffix(".tar.gz") + "\n")
-            found.rename(source)
-        for isa, flags in BUILDS.items():
-            build = self.tool("", isa).parent
-            if all(self.tool(tool, isa).is_file() for tool in TOOLS):
-                continue
-            setup.run(["cmake", "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
-                       "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_SERVER=OFF",
-                       "-DLLAMA_BUILD_UI=OFF", *flags])
-            setup.run(["cmake", "--build", build, "--target", *TOOLS])
+        self.unpack(setup)
+        for isa in BUILDS:
+            if not all(self.tool(tool, isa).is_file() for tool in TOOLS):
+                self.build(setup, isa, TOOLS)
+
+    def source(self):
+        return self.cache / "llama.cpp"
+
+    def unpack(self, setup):
+        if self.source().is_dir():
+            return
+        packages = self.cache / "packages"
+        setup.run([setup.python, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-python",
+                   "--dest", packages, "llama-cpp-python"])
+        archive = sorted(packages.glob("llama_cpp_python-*.tar.gz"))[-1]
+        unpacked = self.cache / "unpacked"
+        setup.run([setup.python, "-m", "tarfile", "-e", archive, unpacked])
+        found = next(unpacked.glob("*/vendor/llama.cpp"))
+        (found / ".git").unlink(missing_ok=True)  # a dangling pointer that makes ninja configure for ever
+        tiles = found / "ggml/src/ggml-cpu/amx/mmq.cpp"
+        tiles.write_text(tiles.read_text().replace(TILE_LOAD, TILE_FIX + TILE_LOAD))
+        (self.cache / "llama.cpp.version").write_text(archive.name.removesuffix(".tar.gz") + "\n")
+        found.rename(self.source())
+
+    def build(self, setup, isa, tools):
+        build = self.tool("", isa).parent
+        setup.run(["cmake", "-S", self.source(), "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
+                   "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_SERVER=OFF",
+                   "-DLLAMA_BUILD_UI=OFF", *BUILDS[isa]])
+        setup.run(["cmake", "--build", build, "--target", *tools])
 
     def ready(self):
         return all(self.tool(tool, isa).is_file() for isa in BUILDS for tool in TOOLS)

@@ -81,6 +81,7 @@ def run(options):
             "output": out.read().decode("utf-8", "replace"),
             "errors": err.read().decode("utf-8", "replace")[-2000:],
             "wall_s": wall,
+            "cpu_s": usage.ru_utime + usage.ru_stime,
             "peak_mb": usage.ru_maxrss / 1024,
             "others_cores": max(0.0, used / wall),
         }

@@ -35,6 +35,32 @@ TEST(Quantize, WritesGguf) {
   EXPECT_THAT(result.out, HasSubstr("matrices by rtn"));
 }
 
+TEST(Quantize, ReportsWhatItChanged) {
+  const ScratchDir folder;
+  folder.write("text.txt", "One and two are three. Three and four are seven, and that is more than five.\n");
+  const std::string page = folder.path("report.html");
+  std::vector<std::string> words = {
+      "quantize",      golden("e2e/r1_chat"),  "-o", folder.path("out"), "--bits", "4", "--report", page,
+      "--report-text", folder.path("text.txt")};
+  const ProgramResult result = run_program(words);
+  EXPECT_EQ(result.status, 0) << result.err;
+  const std::string html = read_text(page);
+  for (const char* text : {"<h1>out", "text.txt", "Answers", "Speed on this machine", "q_proj", "affine 4 bits"}) {
+    EXPECT_THAT(html, HasSubstr(text));
+  }
+  const Json json = Json::parse(read_text(folder.path("report.json")), "report");
+  EXPECT_GT(json.find("total")->find("kl_mean")->as_double(), 0);
+  EXPECT_EQ(json.find("matrices")->as_array().size(), 22U);
+  for (const Json& matrix : json.find("matrices")->as_array()) EXPECT_GT(matrix.find("bytes")->as_int(), 0);
+  EXPECT_EQ(json.find("answers")->as_array().size(), 5U);
+  EXPECT_EQ(json.find("tokens_per_second")->as_array().size(), 2U);
+
+  words[3] = folder.path("other");
+  const ProgramResult again = run_program(words);
+  EXPECT_EQ(again.status, 2);
+  EXPECT_THAT(again.err, HasSubstr("exists already"));
+}
+
 TEST(Quantize, Misuse) {
   const ScratchDir folder;
   const auto fails = [&](std::vector<std::string> arguments, const char* message) {
@@ -51,6 +77,9 @@ TEST(Quantize, Misuse) {
   fails({"-o", folder.path("a"), "--mode", "int4"}, "expected affine, mxfp4, nvfp4 or mxfp8");
   fails({"-o", folder.path("a"), "--bits", "7"}, "bits");
   fails({"-o", folder.path("a"), "--method", "magic"}, "expected rtn, fit or gptq");
+  fails({"-o", folder.path("a"), "--report", folder.path("a.txt")}, "ends in .html");
+  fails({"-o", folder.path("a"), "--report-text", folder.path("a.txt")}, "needs --report");
+  fails({"-o", folder.path("a"), "--report", folder.path("a.html"), "--report-text", "/none"}, "/none does not exist");
   fails({"-o", folder.path("a"), "--method", "fit"}, "no calibration text");
 }
 

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "cli/args.h"
 #include "cli/commands/commands.h"
+#include "cli/quantize_report.h"
 #include "cli/terminal.h"
 #include "quant/quantize_model.h"
 
@@ -190,6 +191,9 @@ int run_quantize(int argc, const char* const* argv) {
               "how far a step of dwq moves weights at most, in units of their scale (default: 0.01)");
   args.integer("--seed", "N", seed, 0, int64_t{1} << 62, "order of the text in dwq (default: 0)");
   args.integer("--threads", "N", n_threads, 0, 1024, "threads (default: every core)");
+  ReportFlags report_flags;
+  declare_report(args, report_flags);
+  args.section("Output");
   args.flag("--json", flags.json, "print the result, matrix by matrix, as one JSON object");
   args.example("mobilellm quantize MODEL --output OUT --bits 4 --group-size 64");
   args.example("mobilellm quantize MODEL -o OUT --bits 3 --method gptq --calibration text.txt");
@@ -214,6 +218,7 @@ int run_quantize(int argc, const char* const* argv) {
   for (const std::string& text : flags.overrides) {
     options.overrides.push_back(parse_override(text, options.format, options.params.group_size));
   }
+  check_report(args, report_flags);
 
   const CancelScope scope;
   std::optional<ProgressBar> bar;
@@ -230,6 +235,8 @@ int run_quantize(int argc, const char* const* argv) {
   QuantizeReport report;
   try {
     report = quantize_model(options);
+    if (bar) bar->clear();
+    if (!report_flags.path.empty()) write_quality_report(report_flags, options, report);
   } catch (const Error& error) {
     if (bar) bar->clear();
     if (error.code() != ErrorCode::kCancelled) throw;

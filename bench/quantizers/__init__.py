@@ -1,0 +1,1 @@
+"""How bench/quality makes quantized models and judges them, and which."""
