@@ -30,9 +30,13 @@ def run_rtn(options):
 
 def run_gptq(options):
     model, tokenizer, config = load(str(options.model), lazy=True, return_config=True)
+    # In bf16 its sums of products of inputs are too coarse to invert: the result is noise (KL 7).
+    dtype = model.model.norm.weight.dtype
+    model.set_dtype(mx.float32)
     data = calibration_data(tokenizer, options)
     model, config["quantization"] = gptq.gptq_quantize(model, data, options.bits, options.group_size,
                                                        options.fallback_bits, options.group_size)
+    model.set_dtype(dtype)  # Scales and biases as usual.
     save(str(options.out), str(options.model), model, tokenizer, config)
 
 

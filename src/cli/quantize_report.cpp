@@ -232,7 +232,7 @@ void check_report(const Args& args, const ReportFlags& flags) {
 void write_quality_report(const ReportFlags& flags, const QuantizeOptions& options, const QuantizeReport& report) {
   const QualityReport measured = ReportWork(flags, options).measure(report);
   write_file(flags.path, quality_report_html(measured));
-  write_file(json_path(flags.path), quality_report_json(measured).dump_pretty() + "\n");
+  write_file(json_path(flags.path), quality_report_json(measured));
 }
 
 }  // namespace mobilellm::cli

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/files.h"
+#include "base/json.h"
 #include "base/utf8.h"
 
 namespace mobilellm {
@@ -290,7 +291,7 @@ std::string escape_html(std::string_view text) {
 
 std::string quality_report_html(const QualityReport& report) { return Page(report).write(); }
 
-Json quality_report_json(const QualityReport& report) {
+std::string quality_report_json(const QualityReport& report) {
   Json matrices = Json::array();
   for (const ReportMatrix& matrix : report.matrices) {
     Json row = Json::object()
@@ -324,10 +325,11 @@ Json quality_report_json(const QualityReport& report) {
                   .set("source_bytes", report.source_bytes)
                   .set("target_bytes", report.target_bytes);
   add_comparison(json, report.comparison, report.flips);
-  return json.set("matrices", std::move(matrices))
+  json.set("matrices", std::move(matrices))
       .set("answers", std::move(answers))
       .set("tokens_per_second", std::move(speeds))
       .set("notes", std::move(notes));
+  return repair_utf8(json.dump_pretty()) + "\n";  // Paths may be any bytes.
 }
 
 }  // namespace mobilellm

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
 #include "quality/comparison.h"
 #include "quality/comparison_json.h"
 
@@ -46,7 +45,8 @@ struct QualityReport {
 
 /// All text is escaped, so that names and answers cannot become markup; the page has no scripts and forbids them.
 std::string quality_report_html(const QualityReport& report);
-Json quality_report_json(const QualityReport& report);
+/// The same as JSON text.
+std::string quality_report_json(const QualityReport& report);
 
 /// `text` for HTML, in elements and in quoted attributes: well-formed UTF-8, no control characters but newline and tab.
 std::string escape_html(std::string_view text);
