@@ -46,19 +46,24 @@ std::map<std::string, uint64_t> matrix_bytes(const WeightSource& source) {
   return bytes;
 }
 
-std::vector<ReportMatrix> matrices(const QuantizeReport& report, const std::string& target) {
+// `has_losses`: the sensitivities were measured.
+std::vector<ReportMatrix> matrices(const QuantizeReport& report, const std::string& target, bool has_losses) {
   const LoadedModel model = load_model(target);
   const std::map<std::string, uint64_t> bytes = matrix_bytes(*model.weights.source);
   std::vector<ReportMatrix> rows;
   for (const QuantizedMatrix& matrix : report.matrices) {
     const auto found = bytes.find(matrix.name);
-    rows.push_back({matrix.name,
-                    matrix.storage,
-                    matrix.n_values,
-                    found == bytes.end() ? 0 : found->second,
-                    matrix.relative_error,
-                    {},
-                    {}});
+    ReportMatrix row;
+    row.name = matrix.name;
+    row.storage = matrix.storage;
+    row.n_values = matrix.n_values;
+    row.n_bytes = found == bytes.end() ? 0 : found->second;
+    row.relative_error = matrix.relative_error;
+    if (has_losses) {
+      row.predicted_loss = matrix.predicted_loss;
+      row.measured_loss = matrix.measured_loss;
+    }
+    rows.push_back(std::move(row));
   }
   return rows;
 }
@@ -127,7 +132,7 @@ class ReportWork {
     report_.program = "mobilellm " + build_text();
     report_.machine = cpu_name().empty() ? "an unknown processor" : cpu_name();
     report_.notes = quantized.conversion.notes;
-    report_.matrices = matrices(quantized, options_.target);
+    report_.matrices = matrices(quantized, options_.target, options_.target_bpw.has_value());
     compare();
     answer();
     time();
