@@ -76,7 +76,7 @@ TEST(Quantize, Misuse) {
   fails({"-o", folder.path("a.gguf"), "--type", "Q4_K", "--bits", "4"}, "are for mlx-lm folders");
   fails({"-o", folder.path("a"), "--mode", "int4"}, "expected affine, mxfp4, nvfp4 or mxfp8");
   fails({"-o", folder.path("a"), "--bits", "7"}, "bits");
-  fails({"-o", folder.path("a"), "--method", "magic"}, "expected rtn, fit or gptq");
+  fails({"-o", folder.path("a"), "--method", "magic"}, "expected rtn, fit, gptq or dwq");
   fails({"-o", folder.path("a"), "--report", folder.path("a.txt")}, "ends in .html");
   fails({"-o", folder.path("a"), "--report-text", folder.path("a.txt")}, "needs --report");
   fails({"-o", folder.path("a"), "--report", folder.path("a.html"), "--report-text", "/none"}, "/none does not exist");

@@ -46,7 +46,11 @@ void expect_commands_work(const std::string& file, size_t least) {
   folder.write("text.txt", text);
   folder.write("texts.jsonl", "{\"text\": \"Hello\"}\n");
   folder.write("chats.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}\n");
-  for (const std::string& command : commands) {
+  for (std::string command : commands) {
+    // The tiny model's norms and f32 scales alone take more than a real model's limit.
+    if (const size_t at = command.find("--target-bpw 4.5"); at != std::string::npos) {
+      command.replace(at, 16, "--target-bpw 9");
+    }
     ProgramOptions options;
     options.program = "/bin/sh";
     options.environment = {{"PATH", parent_directory(MOBILELLM_PROGRAM) + ":/usr/bin:/bin"},
