@@ -61,7 +61,7 @@ std::vector<ReportMatrix> matrices(const QuantizeReport& report, const std::stri
     row.relative_error = matrix.relative_error;
     if (has_losses) {
       row.predicted_loss = matrix.predicted_loss;
-      row.measured_loss = matrix.measured_loss;
+      row.rounding_loss = matrix.rounding_loss;
     }
     rows.push_back(std::move(row));
   }

@@ -154,9 +154,9 @@ class Page {
 
   void sensitivities() {
     const bool is_measured = std::any_of(report_.matrices.begin(), report_.matrices.end(),
-                                         [](const ReportMatrix& matrix) { return matrix.measured_loss.has_value(); });
+                                         [](const ReportMatrix& matrix) { return matrix.rounding_loss.has_value(); });
     const auto value = [&](const ReportMatrix& matrix) {
-      return is_measured ? matrix.measured_loss.value_or(0) : matrix.relative_error;
+      return is_measured ? matrix.rounding_loss.value_or(0) : matrix.relative_error;
     };
     std::vector<const ReportMatrix*> order;
     for (const ReportMatrix& matrix : report_.matrices) order.push_back(&matrix);
@@ -301,7 +301,7 @@ std::string quality_report_json(const QualityReport& report) {
                    .set("bytes", matrix.n_bytes)
                    .set("relative_error", matrix.relative_error);
     if (matrix.predicted_loss) row.set("predicted_loss", *matrix.predicted_loss);
-    if (matrix.measured_loss) row.set("measured_loss", *matrix.measured_loss);
+    if (matrix.rounding_loss) row.set("rounding_loss", *matrix.rounding_loss);
     matrices.push(std::move(row));
   }
   Json answers = Json::array();

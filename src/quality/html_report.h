@@ -17,9 +17,9 @@ struct ReportMatrix {
   int64_t n_values = 0;
   uint64_t n_bytes = 0;  ///< With scales and biases.
   double relative_error = 0;
-  /// KL in nats per token that this matrix alone causes, when known: predicted as stored, and measured with it alone
+  /// KL in nats per token that this matrix alone causes, when known: predicted as stored, and with it alone
   /// rounded to 4 bits.
-  std::optional<double> predicted_loss, measured_loss;
+  std::optional<double> predicted_loss, rounding_loss;
 };
 
 struct ReportAnswer {

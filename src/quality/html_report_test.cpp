@@ -98,8 +98,8 @@ TEST(HtmlReport, WithoutTextThereAreStillMatrices) {
 TEST(HtmlReport, JsonSaysTheSame) {
   const Json json = Json::parse(quality_report_json(hostile_report()), "report");
   EXPECT_EQ(json.find("total")->find("kl_mean")->as_double(), 0.25);
-  EXPECT_EQ(json.find("matrices")->as_array()[0].find("measured_loss")->as_double(), 0.004);
-  EXPECT_EQ(json.find("matrices")->as_array()[1].find("measured_loss"), nullptr);
+  EXPECT_EQ(json.find("matrices")->as_array()[0].find("rounding_loss")->as_double(), 0.004);
+  EXPECT_EQ(json.find("matrices")->as_array()[1].find("rounding_loss"), nullptr);
   EXPECT_EQ(json.find("tokens_per_second")->as_array()[0].find("after")->as_double(), 250);
   EXPECT_EQ(json.find("flips")->as_array().size(), 1U);
 }

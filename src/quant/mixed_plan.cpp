@@ -1,4 +1,4 @@
-// Predicting losses: row samples for the options, whole matrices for the measurement.
+// Predicting losses from samples of rows.
 #include "quant/mixed_plan.h"
 
 #include <algorithm>
@@ -39,17 +39,24 @@ EncodedMatrix quantize_sample(const LayerQuantizer& quantizer, std::span<const f
   return out;
 }
 
-EncodedMatrix round_matrix(const StoredMatrix& matrix, const MatrixStorage& storage, ThreadPool& pool) {
-  constexpr int64_t kRows = 32;
-  EncodedMatrix out = storage.allocate(matrix.rows, matrix.cols, matrix.name);
-  pool.run((matrix.rows + kRows - 1) / kRows, [&](int64_t task, int /*worker*/) {
-    const int64_t begin = task * kRows;
-    const int64_t end = std::min(begin + kRows, matrix.rows);
-    std::vector<float> values(static_cast<size_t>((end - begin) * matrix.cols));
-    matrix.codec->decode_rows(matrix, begin, end, values.data());
-    encode_rows(out, begin, end, values.data());
+// Mean square of the weights' own errors.
+double mean_squared_error(const std::vector<float>& values, const StoredMatrix& stored) {
+  std::vector<float> decoded(values.size());
+  stored.codec->decode_rows(stored, 0, stored.rows, decoded.data());
+  double sum = 0.0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double error = static_cast<double>(values[i]) - static_cast<double>(decoded[i]);
+    sum += error * error;
+  }
+  return sum / static_cast<double>(values.size());
+}
+
+double fisher_total(std::span<const TensorSensitivity> sensitivities, const MatrixCandidates& candidate) {
+  const auto found = std::find_if(sensitivities.begin(), sensitivities.end(), [&](const TensorSensitivity& each) {
+    return each.role == candidate.role && each.layer == candidate.layer;
   });
-  return out;
+  MOBILELLM_CHECK(found != sensitivities.end());
+  return found->total;
 }
 
 }  // namespace
@@ -66,7 +73,8 @@ LayerQuantizer make_layer_quantizer(QuantMethod method, const InputMoments* mome
   return {QuantMethod::kFit, &even, pool};
 }
 
-std::vector<MatrixLosses> predict_losses(const ModelWeights& weights, LossMeter& meter, QuantMethod method,
+std::vector<MatrixLosses> predict_losses(const ModelWeights& weights, std::span<const TensorSensitivity> sensitivities,
+                                         QuantMethod method,
                                          const std::function<const InputMoments*(TensorRole, int)>& moments,
                                          std::span<const MatrixCandidates> candidates, ThreadPool& pool,
                                          const std::function<void(double)>& on_progress) {
@@ -89,11 +97,11 @@ std::vector<MatrixLosses> predict_losses(const ModelWeights& weights, LossMeter&
 
     const std::optional<MatrixStorage> probe = fit_storage(probe_storage(), matrix.cols);
     MOBILELLM_CHECK(probe.has_value());
-    losses.measured_loss = meter.measure(candidate.role, candidate.layer, round_matrix(matrix, *probe, pool).view());
-    EncodedMatrix probed = probe->allocate(n_sample, matrix.cols, matrix.name);
-    encode_rows(probed, 0, n_sample, sample.data());
-    const double probe_error = quantizer->error_of_rows(sample.data(), 0, n_sample, probed.view(), pool);
-    const double loss_per_error = probe_error > 0.0 ? losses.measured_loss / probe_error : 0.0;
+    EncodedMatrix rounded = probe->allocate(n_sample, matrix.cols, matrix.name);
+    encode_rows(rounded, 0, n_sample, sample.data());
+    losses.rounding_loss = fisher_total(sensitivities, candidate) / 2 * mean_squared_error(sample, rounded.view());
+    const double rounding_error = quantizer->error_of_rows(sample.data(), 0, n_sample, rounded.view(), pool);
+    const double loss_per_error = rounding_error > 0.0 ? losses.rounding_loss / rounding_error : 0.0;
 
     losses.costs.resize(candidate.options.size());
     pool.run(static_cast<int64_t>(candidate.options.size()), [&](int64_t i, int /*worker*/) {

@@ -9,7 +9,7 @@
 namespace mobilellm {
 namespace {
 
-// Pieces of text for the LossMeter.
+// Pieces of text for sensitivities.
 constexpr size_t kPieceTokens = 128;
 constexpr size_t kPieces = 8;
 
@@ -36,9 +36,9 @@ MatrixStorage usual_storage(const QuantizeOptions& options, const ModelSpec& spe
 }
 
 // Every storage a mixture may use for rows of `cols` values.
-std::vector<MatrixStorage> all_storages(ModelFormat format, DType scale_dtype, int64_t cols) {
+std::vector<MatrixStorage> all_storages(const QuantizeOptions& options, DType scale_dtype, int64_t cols) {
   std::vector<MatrixStorage> storages;
-  if (format == ModelFormat::kGguf) {
+  if (options.format == ModelFormat::kGguf) {
     for (const DType type : {DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kQ8_0,
                              DType::kIQ4_XS, DType::kIQ4_NL, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1}) {
       if (cols % dtype_info(type).block_values == 0) storages.emplace_back().block_type = type;
@@ -47,6 +47,7 @@ std::vector<MatrixStorage> all_storages(ModelFormat format, DType scale_dtype, i
   }
   for (const int bits : {2, 3, 4, 5, 6, 8}) {
     for (const int group : {32, 64, 128}) {
+      if (options.target_group && group != *options.target_group) continue;
       if (cols % group == 0) storages.push_back({DType::kU32, {QuantMode::kAffine, bits, group}, scale_dtype});
     }
   }
@@ -75,7 +76,7 @@ StoragePlan plan_fixed(const QuantizeOptions& options, const ModelSpec& spec, st
   return plan;
 }
 
-std::vector<std::vector<int32_t>> measuring_pieces(std::span<const std::vector<int32_t>> chunks) {
+std::vector<std::vector<int32_t>> sensitivity_pieces(std::span<const std::vector<int32_t>> chunks) {
   std::vector<std::span<const int32_t>> all;
   for (const std::vector<int32_t>& chunk : chunks) {
     for (size_t begin = 0; begin < chunk.size(); begin += kPieceTokens) {
@@ -92,8 +93,9 @@ std::vector<std::vector<int32_t>> measuring_pieces(std::span<const std::vector<i
 }
 
 StoragePlan plan_mixed(const QuantizeOptions& options, const LoadedModel& model, std::span<const TensorEntry> matrices,
-                       LossMeter& meter, const std::function<const InputMoments*(TensorRole, int)>& moments,
-                       ThreadPool& pool, const std::function<void(double)>& on_progress) {
+                       std::span<const TensorSensitivity> sensitivities,
+                       const std::function<const InputMoments*(TensorRole, int)>& moments, ThreadPool& pool,
+                       const std::function<void(double)>& on_progress) {
   StoragePlan plan;
   std::vector<MatrixCandidates> candidates;
   int64_t n_vector_values = parameter_count(model.spec);
@@ -104,7 +106,7 @@ StoragePlan plan_mixed(const QuantizeOptions& options, const LoadedModel& model,
     n_vector_values -= entry.shape[0] * entry.shape[1];
     MatrixCandidates candidate{entry.role, entry.layer, {}};
     if (const StorageOverride* override = find_override(options, entry); override == nullptr) {
-      candidate.options = all_storages(options.format, kept_type(matrix), entry.shape[1]);
+      candidate.options = all_storages(options, kept_type(matrix), entry.shape[1]);
     } else if (override->storage) {
       if (const auto storage = fit_storage(*override->storage, entry.shape[1])) candidate.options = {*storage};
       for (MatrixStorage& storage : candidate.options) storage.scale_dtype = kept_type(matrix);
@@ -119,7 +121,7 @@ StoragePlan plan_mixed(const QuantizeOptions& options, const LoadedModel& model,
   budget -= static_cast<double>(n_vector_values) * bits_of(vector_type);
 
   const std::vector<MatrixLosses> losses =
-      predict_losses(model.weights, meter, options.method, moments, candidates, pool, on_progress);
+      predict_losses(model.weights, sensitivities, options.method, moments, candidates, pool, on_progress);
   std::vector<std::vector<StorageCost>> costs;
   for (const MatrixLosses& loss : losses) costs.push_back(loss.costs);
   const std::vector<int> choices = allocate_bits(costs, budget);
@@ -128,7 +130,7 @@ StoragePlan plan_mixed(const QuantizeOptions& options, const LoadedModel& model,
     const auto choice = static_cast<size_t>(choices[i]);
     excess += costs[i][choice].bits;
     plan[{candidates[i].role, candidates[i].layer}] = {candidates[i].options[choice], costs[i][choice].loss,
-                                                       losses[i].measured_loss};
+                                                       losses[i].rounding_loss};
   }
   if (excess > 0.0) {
     fail(ErrorCode::kInvalidArgument, "[quant] target of {:.3f} bits per weight: the least possible is {:.3f}",

@@ -1,4 +1,4 @@
-// What decides about storage: the optimiser against brute force, recipes, patterns, models cut into layers.
+// What decides about storage: the optimiser against brute force, recipes, patterns, predicted losses.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -9,7 +9,6 @@
 #include "base/thread_pool.h"
 #include "model/loader.h"
 #include "quant/bit_allocation.h"
-#include "quant/loss_meter.h"
 #include "quant/mixed_plan.h"
 #include "quant/recipes.h"
 #include "tests/support/scratch_folder.h"
@@ -124,44 +123,12 @@ TEST(Recipes, AreThoseOfMlxLmAndLlamaCpp) {
   EXPECT_EQ(find_recipe("Q4_K_X"), nullptr);
 }
 
-TEST(ModelParts, MeasureWhatTheWholeModelWould) {
-  LoadedModel model = load_model(kModel);
-  const std::vector<std::vector<int32_t>> chunks = {model.tokenizer->encode("The sum of 401 and 1203 is 1604."),
-                                                    model.tokenizer->encode("Two.")};
-  TextInLayers text(model.spec, model.weights, chunks, 2);
-  int64_t n_seen = 0;
-  int64_t n_heads = 0;
-  while (text.layer() < model.spec.n_layers()) {
-    const int layer = text.layer();
-    text.advance([&](int at, LinearInput input, const float* /*x*/, int64_t n) {
-      if (input == LinearInput::kHead) {
-        EXPECT_EQ(at, model.spec.n_layers());
-        n_heads += n;
-      } else {
-        EXPECT_EQ(at, layer);
-        if (input == LinearInput::kMlp) n_seen += n;
-      }
-    });
-  }
-  EXPECT_EQ(n_heads, text.n_tokens());
-  EXPECT_EQ(n_seen, text.n_tokens() * model.spec.n_layers());
-
-  ThreadPool pool(2);
-  LossMeter meter(model.spec, model.weights, chunks, pool);
-  // The matrix itself changes nothing, wherever the measurement starts.
-  const int last = model.spec.n_layers() - 1;
-  EXPECT_LT(meter.measure(TensorRole::kEmbedTokens, -1, model.weights.embed_tokens), 1e-9);
-  EXPECT_LT(meter.measure(TensorRole::kVProj, 0, matrix_of(model.weights, TensorRole::kVProj, 0)), 1e-9);
-  EXPECT_LT(meter.measure(TensorRole::kDownProj, last, matrix_of(model.weights, TensorRole::kDownProj, last)), 1e-9);
-  const StoredMatrix& wrong = matrix_of(model.weights, TensorRole::kGateProj, last);
-  EXPECT_GT(meter.measure(TensorRole::kUpProj, last, wrong), 1e-6);
-}
-
-TEST(ModelParts, LossesFallWithBitsInEveryRole) {
+TEST(MixedPlan, LossesFallWithBitsInEveryRole) {
   const LoadedModel model = load_model(kModel);
   const std::vector<std::vector<int32_t>> chunks = {model.tokenizer->encode("one two three four five six seven")};
   ThreadPool pool(1);
-  LossMeter meter(model.spec, model.weights, chunks, pool);
+  const std::vector<TensorSensitivity> sensitivities =
+      tensor_sensitivities(model.spec, model.weights, chunks, 1, pool, {});
   std::vector<MatrixCandidates> candidates;
   for (const TensorRole role : {TensorRole::kEmbedTokens, TensorRole::kVProj, TensorRole::kUpProj}) {
     MatrixCandidates& candidate =
@@ -171,10 +138,10 @@ TEST(ModelParts, LossesFallWithBitsInEveryRole) {
     }
   }
   const std::vector<MatrixLosses> losses = predict_losses(
-      model.weights, meter, QuantMethod::kRtn, [](TensorRole, int) { return nullptr; }, candidates, pool, {});
+      model.weights, sensitivities, QuantMethod::kRtn, [](TensorRole, int) { return nullptr; }, candidates, pool, {});
   ASSERT_EQ(losses.size(), 3U);
   for (const MatrixLosses& loss : losses) {
-    EXPECT_GT(loss.measured_loss, 0.0);
+    EXPECT_GT(loss.rounding_loss, 0.0);
     EXPECT_LT(loss.costs[0].bits, loss.costs[1].bits);
     EXPECT_GT(loss.costs[0].loss, 4 * loss.costs[1].loss);
     EXPECT_GT(loss.costs[1].loss, 50 * loss.costs[2].loss);

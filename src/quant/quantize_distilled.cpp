@@ -13,12 +13,13 @@
 #include "formats/tensor_overwrite.h"
 #include "model/loader.h"
 #include "quality/text_set.h"
+#include "quant/default_text.h"
 #include "quant/distill.h"
 
 namespace mobilellm {
 namespace {
 
-constexpr int64_t kChunkTokens = 512;
+constexpr size_t kChunkTokens = 512;
 // Every n-th chunk is held out, up to a number of them.
 constexpr size_t kHeldOutStep = 40;
 constexpr size_t kMaxHeldOut = 16;
@@ -46,11 +47,19 @@ Chunks read_chunks(const QuantizeOptions& options) {
   }
   Chunks chunks;
   size_t n = 0;
-  for (const std::string& path : options.calibration) {
-    for (auto& chunk : read_text_set(path, text, {kChunkTokens, 0}).chunks) {
-      const bool is_held_out = n++ % kHeldOutStep == 1 && chunks.held_out.size() < kMaxHeldOut;
-      (is_held_out ? chunks.held_out : chunks.train).push_back(std::move(chunk));
+  const auto add = [&](std::vector<int32_t> chunk) {
+    const bool is_held_out = n++ % kHeldOutStep == 1 && chunks.held_out.size() < kMaxHeldOut;
+    (is_held_out ? chunks.held_out : chunks.train).push_back(std::move(chunk));
+  };
+  if (options.calibration.empty()) {
+    const std::vector<int32_t> ids = text.tokenizer->encode(default_calibration_text());
+    for (size_t begin = 0; begin + kChunkTokens <= ids.size(); begin += kChunkTokens) {
+      add({ids.begin() + static_cast<std::ptrdiff_t>(begin),
+           ids.begin() + static_cast<std::ptrdiff_t>(begin + kChunkTokens)});
     }
+  }
+  for (const std::string& path : options.calibration) {
+    for (auto& chunk : read_text_set(path, text, {int64_t{kChunkTokens}, 0}).chunks) add(std::move(chunk));
   }
   return chunks;
 }

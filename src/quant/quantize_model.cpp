@@ -16,6 +16,7 @@
 #include "convert/matrix_quantizer.h"
 #include "model/checkpoint.h"
 #include "model/loader.h"
+#include "quant/default_text.h"
 #include "quant/plan_storage.h"
 #include "quant/quantize_distilled.h"
 
@@ -132,7 +133,7 @@ class ModelQuantizer final : public MatrixQuantizer {
   void end_matrix() {
     const double relative = squares_ > 0.0 ? std::sqrt(squared_error_ / squares_) : 0.0;
     report_.matrices.push_back(
-        {name_, storage_, n_values_, relative, planned_->predicted_loss, planned_->measured_loss});
+        {name_, storage_, n_values_, relative, planned_->predicted_loss, planned_->rounding_loss});
   }
 
   const QuantizeOptions& options_;
@@ -160,10 +161,6 @@ void check_options(const QuantizeOptions& options) {
   if (options.format == ModelFormat::kMlx) check_quantization_params(options.params);
   if (options.method == QuantMethod::kGptq && !is_affine) {
     fail(ErrorCode::kInvalidArgument, "[quant] method gptq: expected affine groups; use fit or rtn for other formats");
-  }
-  if ((options.method != QuantMethod::kRtn || options.target_bpw) && options.calibration.empty()) {
-    fail(ErrorCode::kInvalidArgument, "[quant] method {}: got no calibration text, expected at least one file",
-         quant_method_name(options.method));
   }
   if (options.recipe != nullptr && (options.recipe->format != options.format || options.target_bpw)) {
     fail(ErrorCode::kInvalidArgument, "[quant] recipe {}: expected it without target_bpw, for {}", options.recipe->name,
@@ -226,12 +223,12 @@ class Quantization {
 
   StoragePlan plan_mixture(const LoadedModel& model, std::span<const TensorEntry> matrices,
                            const ModelMoments* moments) const {
-    const std::vector<std::vector<int32_t>> pieces = measuring_pieces(chunks_);
-    progress("measuring", 0.0);
-    LossMeter meter(model.spec, model.weights, pieces, pool_);
+    const std::vector<TensorSensitivity> sensitivities =
+        tensor_sensitivities(model.spec, model.weights, sensitivity_pieces(chunks_), options_.seed, pool_,
+                             [&](double fraction) { progress("measuring", fraction); });
     const auto moments_for = [&](TensorRole role, int layer) { return moments_of(moments, is_tied_, role, layer); };
-    return plan_mixed(options_, model, matrices, meter, moments_for, pool_,
-                      [&](double fraction) { progress("measuring", fraction); });
+    return plan_mixed(options_, model, matrices, sensitivities, moments_for, pool_,
+                      [&](double fraction) { progress("choosing bits", fraction); });
   }
 
   std::vector<std::vector<int32_t>> read_chunks(const LoadedModel& model) const {
@@ -241,9 +238,8 @@ class Quantization {
     }
     std::vector<std::vector<int32_t>> chunks;
     int64_t n_tokens = 0;
-    for (const std::string& path : options_.calibration) {
-      progress("reading", 0.0);
-      const std::vector<int32_t> ids = model.tokenizer->encode(read_calibration_text(path));
+    const auto add = [&](const std::string& text) {
+      const std::vector<int32_t> ids = model.tokenizer->encode(text);
       for (size_t begin = 0; begin < ids.size() && n_tokens < options_.calibration_tokens; begin += kChunkTokens) {
         const auto left = static_cast<size_t>(options_.calibration_tokens - n_tokens);
         const size_t end = std::min({begin + kChunkTokens, ids.size(), begin + left});
@@ -251,6 +247,11 @@ class Quantization {
                             ids.begin() + static_cast<std::ptrdiff_t>(end));
         n_tokens += static_cast<int64_t>(end - begin);
       }
+    };
+    if (options_.calibration.empty()) add(default_calibration_text());
+    for (const std::string& path : options_.calibration) {
+      progress("reading", 0.0);
+      add(read_calibration_text(path));
     }
     if (n_tokens == 0) fail(ErrorCode::kInvalidArgument, "[quant] calibration: got text without tokens");
     return chunks;

@@ -24,15 +24,19 @@ struct QuantizeOptions {
   DType block_type = DType::kQ4_0;         ///< Of GGUF blocks (kGguf).
   const StorageRecipe* recipe = nullptr;   ///< Instead of params or block_type; of the same format.
   /// Instead of them: every matrix gets the storage with which the model is predicted to lose least while the whole
-  /// target, embedding and what stays float included, has at most so many bits per parameter. Needs calibration.
+  /// target, embedding and what stays float included, has at most so many bits per parameter.
   std::optional<double> target_bpw;
+  std::optional<int> target_group;         ///< With target_bpw, of packed groups: no other size.
+  uint64_t seed = 0;                       ///< Of the labels that sensitivities are sampled with.
   std::vector<StorageOverride> overrides;  ///< Win over all of these; the last that matches counts.
   QuantMethod method = QuantMethod::kRtn;  ///< kGptq, kDwq: affine groups only. GGUF: kFit searches with importances.
-  std::vector<std::string> calibration;    ///< Text files, or .jsonl with a key "text"; needed unless kRtn.
+  /// Text files, or .jsonl with a key "text"; none: default_calibration_text().
+  std::vector<std::string> calibration;
   int64_t calibration_tokens = 32768;
   DistillOptions distillation;  ///< Of kDwq; n_steps 0: what about 15 minutes on two cores allow.
   int n_threads = 0;            ///< 0: every core this process may use.
-  /// "reading", "calibrating", "measuring", "quantizing" or "distilling", and the share of it that is done.
+  /// "reading", "calibrating", "measuring", "choosing bits", "quantizing" or "distilling", and the share of it that is
+  /// done.
   std::function<void(const char* stage, double fraction)> on_progress;
   const std::atomic<bool>* cancel = nullptr;  ///< Looked at often; makes quantize_model() throw kCancelled.
 };
@@ -48,7 +52,7 @@ struct QuantizedMatrix {
   /// With target_bpw, KL in nats per token: predicted for this storage, and measured with this matrix alone rounded to
   /// 4 bits in groups of 64.
   double predicted_loss = 0;
-  double measured_loss = 0;
+  double rounding_loss = 0;
 };
 
 struct QuantizeReport {

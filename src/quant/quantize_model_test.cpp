@@ -5,12 +5,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 #include <set>
 
 #include "backend/registry.h"
 #include "base/files.h"
 #include "model/loader.h"
+#include "quant/default_text.h"
 #include "tests/support/scratch_folder.h"
 
 namespace mobilellm {
@@ -121,7 +123,7 @@ TEST(QuantizeModel, MixturesStayWithinTheirBits) {
   for (const QuantizedMatrix& matrix : report.matrices) {
     kinds.insert(matrix.storage);
     const bool is_float = matrix.storage == "float";
-    EXPECT_EQ(matrix.measured_loss > 0.0, !is_float) << matrix.name;
+    EXPECT_EQ(matrix.rounding_loss > 0.0, !is_float) << matrix.name;
     EXPECT_TRUE(is_float || matrix.name.find("layers.1.self_attn.q_proj") == std::string::npos);
     if (matrix.name.find("layers.0.") != std::string::npos && matrix.storage == "affine 8 bits, group 32") ++n_eight;
   }
@@ -151,11 +153,22 @@ TEST(QuantizeModel, MixesGgufTypes) {
   expect_error(ErrorCode::kInvalidArgument, {"Q4_K_M", "gguf"}, [&] { quantize_model(options); });
 }
 
+TEST(QuantizeModel, HasCalibrationTextOfItsOwn) {
+  const std::string text = default_calibration_text();
+  EXPECT_EQ(text, default_calibration_text());
+  EXPECT_GT(text.size(), 80000U);
+  EXPECT_TRUE(std::all_of(text.begin(), text.end(), [](char c) { return c == '\n' || (c >= ' ' && c <= '~'); }));
+  EXPECT_THAT(text, ::testing::HasSubstr("\\boxed{"));
+  const ScratchFolder folder;
+  QuantizeOptions options = options_for(folder, "own", QuantMethod::kFit);
+  options.calibration.clear();
+  options.calibration_tokens = 2048;
+  EXPECT_EQ(quantize_model(options).n_calibration_tokens, 2048);
+}
+
 TEST(QuantizeModel, RefusesWhatContradicts) {
   const ScratchFolder folder;
   QuantizeOptions options = options_for(folder, "out", QuantMethod::kGptq);
-  options.calibration.clear();
-  expect_error(ErrorCode::kInvalidArgument, {"gptq", "calibration"}, [&] { quantize_model(options); });
   options.calibration = {folder.write("empty.txt", "")};
   expect_error(ErrorCode::kInvalidArgument, {"without tokens"}, [&] { quantize_model(options); });
   options.calibration = {folder.write("bad.jsonl", "{\"text\": \"fine\"}\n{\"words\": 1}\n")};

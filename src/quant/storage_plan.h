@@ -29,7 +29,7 @@ double stored_bits(const MatrixStorage& storage, int64_t rows, int64_t cols);
 struct PlannedStorage {
   std::optional<MatrixStorage> storage;  ///< Nothing: stays float.
   double predicted_loss = 0;             ///< As in QuantizedMatrix.
-  double measured_loss = 0;
+  double rounding_loss = 0;
 };
 /// By role and layer.
 using StoragePlan = std::map<std::pair<TensorRole, int>, PlannedStorage>;

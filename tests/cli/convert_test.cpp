@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "base/files.h"
 #include "base/json.h"
@@ -94,6 +95,22 @@ TEST(Summary, CountsLinearLayersByWidth) {
   const ProgramResult gguf = run_program({"summary", golden("gguf/llama-Q4_K_M.gguf"), "--show", "0"});
   EXPECT_THAT(gguf.out, HasSubstr("Method: gguf (mixed)\nGroup size: "));
   EXPECT_THAT(gguf.out, HasSubstr("Q4_K: "));
+}
+
+TEST(Convert, DynamicQuantPrintsTheLinesOfTheOriginal) {
+  const ScratchDir folder;
+  std::ofstream(folder.path("text.txt")) << std::string(3000, 'a') + " one two three four five.\n";
+  const ProgramResult result = run_program({"convert", "--hf-path", golden("e2e/r1_chat"), "--mlx-path",
+                                            folder.path("out"), "--dynamic-quant", "--target-bpw", "12", "--group-size",
+                                            "64", "--report-ppl", "--calibration", folder.path("text.txt")});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, ::testing::ContainsRegex("Original PPL: [0-9]+\\.[0-9][0-9][0-9]\n"));
+  EXPECT_THAT(result.out, ::testing::ContainsRegex("Quantized PPL: [0-9]+\\.[0-9][0-9][0-9]\n"));
+  EXPECT_THAT(result.out, HasSubstr("Saved to " + folder.path("out")));
+  const ProgramResult alone =
+      run_program({"convert", golden("e2e/r1_chat"), "--mlx-path", folder.path("b"), "--report-ppl"});
+  EXPECT_EQ(alone.status, 2);
+  EXPECT_THAT(alone.err, HasSubstr("go with --dynamic-quant"));
 }
 
 }  // namespace

@@ -61,6 +61,19 @@ TEST(Quantize, ReportsWhatItChanged) {
   EXPECT_THAT(again.err, HasSubstr("exists already"));
 }
 
+TEST(Quantize, MixesByRecipeOverrideAndTarget) {
+  const ScratchDir folder;
+  ProgramResult result = run_program({"quantize", golden("e2e/r1_chat"), "-o", folder.path("recipe"), "--recipe",
+                                      "mixed_3_6", "--override", "*layers.1*=8:32", "--json"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("affine 3 bits, group 64"));
+  EXPECT_THAT(result.out, HasSubstr("affine 8 bits, group 32"));
+  result = run_program({"quantize", golden("e2e/r1_chat"), "-o", folder.path("target"), "--target-bpw", "12",
+                        "--calibration-tokens", "1024"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("matrices by gptq"));
+}
+
 TEST(Quantize, Misuse) {
   const ScratchDir folder;
   const auto fails = [&](std::vector<std::string> arguments, const char* message) {
@@ -80,7 +93,9 @@ TEST(Quantize, Misuse) {
   fails({"-o", folder.path("a"), "--report", folder.path("a.txt")}, "ends in .html");
   fails({"-o", folder.path("a"), "--report-text", folder.path("a.txt")}, "needs --report");
   fails({"-o", folder.path("a"), "--report", folder.path("a.html"), "--report-text", "/none"}, "/none does not exist");
-  fails({"-o", folder.path("a"), "--method", "fit"}, "no calibration text");
+  fails({"-o", folder.path("a"), "--recipe", "mixed_9"}, "expected one of mixed_2_6");
+  fails({"-o", folder.path("a"), "--target-bpw", "4", "--bits", "3"}, "chooses bits itself");
+  fails({"-o", folder.path("a"), "--override", "x"}, "PATTERN=SETTING");
 }
 
 }  // namespace

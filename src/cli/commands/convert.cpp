@@ -5,12 +5,17 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/args.h"
 #include "cli/commands/commands.h"
 #include "cli/terminal.h"
+#include "quality/measured_model.h"
+#include "quality/perplexity.h"
+#include "quant/default_text.h"
+#include "quant/quantize_model.h"
 
 namespace mobilellm::cli {
 namespace {
@@ -24,6 +29,11 @@ struct ConvertFlags {
   std::string dtype;
   std::string max_shard_size;
   bool dequantize = false;
+  bool dynamic_quant = false;
+  bool report_ppl = false;
+  std::optional<double> target_bpw;
+  std::optional<int64_t> group_size;
+  std::vector<std::string> calibration;
   bool json = false;
 };
 
@@ -139,6 +149,80 @@ void print_json(const ConvertReport& report, const ConvertOptions& options) {
         "\n");
 }
 
+// Perplexity of a model on ids of the calibration text, in chunks of 512, exact arithmetic.
+double perplexity_of(const std::string& path, const std::vector<std::string>& calibration, ProgressBar& bar) {
+  RunnerOptions runner_options;
+  runner_options.is_exact = true;
+  const MeasuredModel model = open_measured_model(path, runner_options);
+  std::vector<TextSet> sets;
+  if (calibration.empty()) {
+    TextSet& own = sets.emplace_back();
+    const std::vector<int32_t> ids = model.text.tokenizer->encode(default_calibration_text());
+    constexpr size_t kChunk = 512;
+    for (size_t begin = 0; begin + kChunk <= ids.size(); begin += kChunk) {
+      own.chunks.emplace_back(ids.begin() + static_cast<std::ptrdiff_t>(begin),
+                              ids.begin() + static_cast<std::ptrdiff_t>(begin + kChunk));
+    }
+  } else {
+    sets = read_text_sets(model, nullptr, calibration, TextSetOptions());
+  }
+  MeasureOptions options;
+  options.on_progress = [&](double fraction) { bar.update(fraction); };
+  options.cancel = &CancelScope::flag();
+  const double perplexity = measure_perplexity(*model.runner, sets, options).total.perplexity().mean;
+  bar.clear();
+  return perplexity;
+}
+
+// The course and the lines of the MLX program that this one continues.
+int run_dynamic_quant(const Args& args, const ConvertFlags& flags, const ConvertOptions& target) {
+  if (target.format != ModelFormat::kMlx || flags.dequantize || !flags.dtype.empty() || flags.json) {
+    args.fail_usage("--dynamic-quant writes --mlx-path; leave out --to, --dequantize, --dtype and --json");
+  }
+  QuantizeOptions options;
+  options.source = target.source;
+  options.target = target.target;
+  options.method = QuantMethod::kGptq;
+  options.target_bpw = flags.target_bpw.value_or(4.5);
+  options.target_group = static_cast<int>(flags.group_size.value_or(64));
+  check_quantization_params({QuantMode::kAffine, 4, *options.target_group});
+  options.calibration = flags.calibration;
+  options.cancel = &CancelScope::flag();
+  const CancelScope scope;
+  ProgressBar bar("quantizing");
+  std::string stage;
+  options.on_progress = [&](const char* now, double fraction) {
+    if (stage != now) {
+      bar.clear();
+      stage = now;
+      print_status(fmt::format("mobilellm: {}\n", stage));
+    }
+    bar.update(fraction);
+  };
+  try {
+    if (flags.report_ppl) {
+      print(fmt::format("Original PPL: {:.3f}\n", perplexity_of(options.source, options.calibration, bar)));
+      flush_stdout();
+    }
+    const QuantizeReport report = quantize_model(options);
+    bar.clear();
+    for (const std::string& note : report.conversion.notes) {
+      print_status(printable(fmt::format("mobilellm: note: {}\n", note)));
+    }
+    if (flags.report_ppl) {
+      print(fmt::format("Quantized PPL: {:.3f}\n", perplexity_of(options.target, options.calibration, bar)));
+    }
+    print(printable(
+        fmt::format("Saved to {} ({:.3f} bits per weight)\n", options.target, bits_per_weight(report.conversion))));
+  } catch (const Error& error) {
+    bar.clear();
+    if (error.code() != ErrorCode::kCancelled) throw;
+    print_error(error.what());
+    return CancelScope::requested_status();
+  }
+  return 0;
+}
+
 }  // namespace
 
 int run_convert(int argc, const char* const* argv) {
@@ -158,7 +242,14 @@ int run_convert(int argc, const char* const* argv) {
             "most bytes of weights in one file, such as 500MB (default: 5 GiB; GGUF: one file). A sharded GGUF is a "
             "folder");
   args.flag("--json", flags.json, "print the result as one JSON object");
+  args.section("Quantization");
+  args.flag("--dynamic-quant", flags.dynamic_quant, "quantize on the way, each matrix in as many bits as it needs");
+  args.number("--target-bpw", "X", flags.target_bpw, 1.0, 32.0, "most bits per weight of the result (default: 4.5)");
+  args.integer("--group-size", "N", flags.group_size, 32, 128, "weights that share a scale (default: 64)");
+  args.list("--calibration", "FILE", flags.calibration, "text or .jsonl (default: a text of the program's own)");
+  args.flag("--report-ppl", flags.report_ppl, "print the perplexity on the calibration text before and after");
   args.example("mobilellm convert --hf-path MODEL --mlx-path OUT");
+  args.example("mobilellm convert MODEL --mlx-path OUT --dynamic-quant --report-ppl");
   args.example("mobilellm convert MODEL --output OUT.gguf --dtype bf16");
   args.example("mobilellm convert MODEL.gguf --output OUT --to hf --dequantize");
   if (!args.parse(argc, argv)) return 0;
@@ -171,6 +262,10 @@ int run_convert(int argc, const char* const* argv) {
   options.dtype = read_dtype(args, flags.dtype);
   options.dequantize = flags.dequantize;
   options.max_shard_bytes = read_size(args, flags.max_shard_size);
+  if (flags.dynamic_quant) return run_dynamic_quant(args, flags, options);
+  if (flags.target_bpw || flags.group_size || flags.report_ppl || !flags.calibration.empty()) {
+    args.fail_usage("--target-bpw, --group-size, --calibration and --report-ppl go with --dynamic-quant");
+  }
 
   const CancelScope scope;
   ProgressBar bar("converting");

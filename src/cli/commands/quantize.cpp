@@ -53,6 +53,7 @@ void choose_format(const Args& args, const QuantizeFlags& flags, QuantizeOptions
     args.fail_usage("--target-bpw chooses bits itself; leave out --bits, --type, --recipe and --mode");
   }
   options.target_bpw = flags.target_bpw;
+  if (flags.target_bpw && flags.group_size) options.target_group = static_cast<int>(*flags.group_size);
   if (is_gguf) {
     if (flags.bits || flags.group_size || flags.mode != "affine" || !flags.recipe.empty()) {
       args.fail_usage("--bits, --group-size, --mode and --recipe are for mlx-lm folders; a GGUF file takes --type");
@@ -121,7 +122,7 @@ void print_json(const QuantizeReport& report, const QuantizeOptions& options) {
                       .set("values", matrix.n_values)
                       .set("relative_error", matrix.relative_error)
                       .set("predicted_kl", matrix.predicted_loss)
-                      .set("measured_kl", matrix.measured_loss));
+                      .set("rounding_kl", matrix.rounding_loss));
   }
   Json notes = Json::array();
   for (const std::string& note : report.conversion.notes) notes.push(note);
@@ -181,7 +182,8 @@ int run_quantize(int argc, const char* const* argv) {
             "other's errors, affine only; dwq then trains scales, biases and codes against the float model (default: "
             "rtn; with --target-bpw gptq, GGUF fit)");
   args.list("--calibration", "FILE", options.calibration,
-            "text for all methods but rtn, or .jsonl with a key \"text\"; may be given again");
+            "text for all methods but rtn, or .jsonl with a key \"text\"; may be given again (default: a text of the "
+            "program's own: problems with solutions, code, prose)");
   args.integer("--calibration-tokens", "N", options.calibration_tokens, 1, int64_t{1} << 30,
                "most tokens of calibration (default: 32768)");
   args.integer("--steps", "N", options.distillation.n_steps, 1, int64_t{1} << 20,
@@ -189,7 +191,8 @@ int run_quantize(int argc, const char* const* argv) {
                "parameters)");
   args.number("--learning-rate", "X", flags.learning_rate, 1e-6, 1.0,
               "how far a step of dwq moves weights at most, in units of their scale (default: 0.01)");
-  args.integer("--seed", "N", seed, 0, int64_t{1} << 62, "order of the text in dwq (default: 0)");
+  args.integer("--seed", "N", seed, 0, int64_t{1} << 62,
+               "of what --target-bpw samples and of the order of the text in dwq (default: 0)");
   args.integer("--threads", "N", n_threads, 0, 1024, "threads (default: every core)");
   ReportFlags report_flags;
   declare_report(args, report_flags);
@@ -206,6 +209,7 @@ int run_quantize(int argc, const char* const* argv) {
   options.source = *flags.model_path;
   options.target = *flags.output;
   options.n_threads = static_cast<int>(n_threads);
+  options.seed = static_cast<uint64_t>(seed);
   options.distillation.seed = static_cast<uint64_t>(seed);
   if (flags.learning_rate) {
     options.distillation.grid_rate = *flags.learning_rate;
