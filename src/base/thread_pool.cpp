@@ -6,6 +6,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/error.h"
 #include "base/log.h"
 
 namespace mobilellm {
@@ -24,17 +25,20 @@ constexpr auto kSpinTime = std::chrono::microseconds(30);
 
 constexpr int kMaxThreads = 512;
 
-// Waits until `value` differs from `old`.
-template <typename T>
-void wait_while_equal(const std::atomic<T>& value, T old) {
+// Waits until is_due(value), and returns the value.
+template <typename Condition>
+uint32_t wait_until(const std::atomic<uint32_t>& value, Condition is_due) {
   const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
+  uint32_t now = 0;
   do {
     for (int i = 0; i < 64; ++i) {
-      if (value.load(std::memory_order_acquire) != old) return;
+      now = value.load(std::memory_order_acquire);
+      if (is_due(now)) return now;
       pause_cpu();
     }
   } while (std::chrono::steady_clock::now() < deadline);
-  value.wait(old, std::memory_order_acquire);
+  for (; !is_due(now); now = value.load(std::memory_order_acquire)) value.wait(now, std::memory_order_acquire);
+  return now;
 }
 
 }  // namespace
@@ -53,8 +57,8 @@ ThreadPool::ThreadPool(int n_threads)
 
 ThreadPool::~ThreadPool() {
   is_stopping_.store(true, std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
+  n_runs_.fetch_add(1, std::memory_order_release);
+  n_runs_.notify_all();
   for (std::thread& thread : threads_) thread.join();
 }
 
@@ -64,32 +68,41 @@ void ThreadPool::run_erased(int64_t n_tasks, Function function, void* context) {
     for (int64_t i = 0; i < n_tasks; ++i) function(context, i, 0);
     return;
   }
+  MOBILELLM_CHECK(n_tasks <= INT32_MAX);
   function_ = function;
   context_ = context;
+  n_done_.store(0, std::memory_order_relaxed);
+  const auto first_of = [&](int worker) { return n_tasks * worker / n_threads_; };
+  for (int worker = 0; worker < n_threads_; ++worker) shares_[static_cast<size_t>(worker)].first = first_of(worker);
+  // From here on, workers that still look for tasks of the last run find these.
   for (int worker = 0; worker < n_threads_; ++worker) {
-    Share& share = shares_[static_cast<size_t>(worker)];
-    share.next.store(n_tasks * worker / n_threads_, std::memory_order_relaxed);
-    share.end = n_tasks * (worker + 1) / n_threads_;
+    const auto count = static_cast<uint64_t>(first_of(worker + 1) - first_of(worker));
+    shares_[static_cast<size_t>(worker)].claims.store(count << 32, std::memory_order_release);
   }
-  n_running_.store(n_threads_ - 1, std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
-  work(0);
-  for (int running = n_running_.load(std::memory_order_acquire); running != 0;
-       running = n_running_.load(std::memory_order_acquire)) {
-    wait_while_equal(n_running_, running);
-  }
+  n_runs_.fetch_add(1, std::memory_order_release);
+  n_runs_.notify_all();
+  const uint32_t n_others = static_cast<uint32_t>(n_tasks) - work(0);
+  wait_until(n_done_, [&](uint32_t n) { return n == n_others; });
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
-void ThreadPool::work(int worker) noexcept {
+// Returns how many tasks this worker did.
+uint32_t ThreadPool::work(int worker) noexcept {
+  constexpr uint64_t kClaimed = 0xffffffff;
+  uint32_t n_mine = 0;
   for (int i = 0; i < n_threads_; ++i) {
     Share& share = shares_[static_cast<size_t>((worker + i) % n_threads_)];
-    while (share.next.load(std::memory_order_relaxed) < share.end) {
-      const int64_t index = share.next.fetch_add(1, std::memory_order_relaxed);
-      if (index < share.end) run_task(index, worker);
+    for (;;) {
+      uint64_t claims = share.claims.load(std::memory_order_relaxed);
+      if ((claims & kClaimed) >= claims >> 32) break;
+      claims = share.claims.fetch_add(1, std::memory_order_acquire);
+      const uint64_t index = claims & kClaimed;
+      if (index >= claims >> 32) break;
+      run_task(share.first + static_cast<int64_t>(index), worker);
+      ++n_mine;
     }
   }
+  return n_mine;
 }
 
 void ThreadPool::run_task(int64_t index, int worker) noexcept {
@@ -104,11 +117,12 @@ void ThreadPool::run_task(int64_t index, int worker) noexcept {
 void ThreadPool::worker_loop(int worker) {
   uint32_t seen = 0;
   for (;;) {
-    wait_while_equal(generation_, seen);
-    seen = generation_.load(std::memory_order_acquire);
+    seen = wait_until(n_runs_, [&](uint32_t n) { return n != seen; });
     if (is_stopping_.load(std::memory_order_relaxed)) return;
-    work(worker);
-    if (n_running_.fetch_sub(1, std::memory_order_acq_rel) == 1) n_running_.notify_one();
+    const uint32_t n_mine = work(worker);
+    if (n_mine == 0) continue;
+    n_done_.fetch_add(n_mine, std::memory_order_release);
+    n_done_.notify_all();
   }
 }
 

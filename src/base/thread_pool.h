@@ -12,9 +12,9 @@
 
 namespace mobilellm {
 
-/// Each worker has a share of neighbouring tasks; whoever is done helps the others. Tasks are claimed one by one, so a
-/// worker that lost its core to another program delays only the task it holds.
-/// Idle workers spin for some microseconds, then sleep: a busy machine is not made busier.
+/// Each worker has a share of neighbouring tasks; whoever is done helps the others. A run waits for the tasks that were
+/// begun and for no thread that has not come yet, so a worker that lost its core to another program delays at most the
+/// one task it holds. Idle workers spin for some microseconds, then sleep: a busy machine is not made busier.
 /// One thread at a time may call run(); results must not depend on which worker ran which task.
 class ThreadPool {
  public:
@@ -26,8 +26,8 @@ class ThreadPool {
 
   int n_threads() const { return n_threads_; }
 
-  /// Calls task(index, worker) for index in [0, n_tasks), worker in [0, n_threads). Returns when all are done.
-  /// The first exception of a task is rethrown here after the others have ended.
+  /// Calls task(index, worker) for index in [0, n_tasks), n_tasks < 2^31, worker in [0, n_threads). Returns when all
+  /// are done. The first exception of a task is rethrown here after the others have ended.
   template <typename Task>
   void run(int64_t n_tasks, Task&& task) {
     using Plain = std::remove_reference_t<Task>;
@@ -39,21 +39,23 @@ class ThreadPool {
  private:
   using Function = void (*)(void* context, int64_t index, int worker);
   void run_erased(int64_t n_tasks, Function function, void* context);
-  // Tasks [next, end) of one worker; a cache line each, so that claiming is cheap while nobody helps.
+  // Tasks of one worker; a cache line each, so that claiming is cheap while nobody helps.
   struct alignas(64) Share {
-    std::atomic<int64_t> next{0};
-    int64_t end = 0;
+    // How many tasks there are, times 2^32, plus how many are claimed. A claim is good when it was below the count;
+    // until it is done, nothing here changes.
+    std::atomic<uint64_t> claims{0};
+    int64_t first = 0;
   };
-  void work(int worker) noexcept;
+  uint32_t work(int worker) noexcept;
   void run_task(int64_t index, int worker) noexcept;
   void worker_loop(int worker);
 
   int n_threads_;
   Function function_ = nullptr;
   void* context_ = nullptr;
-  std::unique_ptr<Share[]> shares_;  // One per worker.
-  alignas(64) std::atomic<uint32_t> generation_{0};
-  alignas(64) std::atomic<int> n_running_{0};
+  std::unique_ptr<Share[]> shares_;              // One per worker.
+  alignas(64) std::atomic<uint32_t> n_runs_{0};  // Sleepers wake when it changes.
+  alignas(64) std::atomic<uint32_t> n_done_{0};  // Tasks that workers have done for this run, told when they leave.
   std::atomic<bool> is_stopping_{false};
   std::mutex error_mutex_;
   std::exception_ptr error_;

@@ -21,6 +21,16 @@ TEST(ThreadPool, RunsEveryTaskOnce) {
   }
 }
 
+// More threads than cores: most come late to most runs, or not at all, and must not touch the run after.
+TEST(ThreadPool, LateWorkersMissARunOrTakePartInIt) {
+  ThreadPool pool(16);
+  for (int round = 0; round < 5000; ++round) {
+    std::vector<int> results(5, -1);
+    pool.run(5, [&](int64_t index, int) { results[static_cast<size_t>(index)] = round; });
+    ASSERT_EQ(results, std::vector<int>(5, round));
+  }
+}
+
 TEST(ThreadPool, RethrowsATasksException) {
   ThreadPool pool(3);
   EXPECT_THROW(pool.run(50,
