@@ -69,11 +69,12 @@ class Runner {
   virtual void set_input_observer(InputObserver observer) { (void)observer; }
 };
 
-/// How keys and values are stored. Arithmetic on them is f32 in any case.
+/// How keys and values are stored. Arithmetic on them is f32, but with kI16.
 enum class KvDtype : uint8_t {
-  kAuto,  ///< kF16; kF32 with is_exact.
+  kAuto,  ///< kI16; kF32 with is_exact.
   kF32,
   kF16,  ///< What is too large for f16 is stored as the largest number.
+  kI16,  ///< 13 bits with sign and a scale per position and head; queries and weights become integers too.
   kQ8,   ///< One byte each, with a scale per position and head.
 };
 

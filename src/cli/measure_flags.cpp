@@ -23,7 +23,7 @@ void declare_arithmetic(Args& args, const std::string& prefix, const std::string
   args.text("--" + prefix + "arithmetic", "HOW", flags.arithmetic,
             whose + " arithmetic: exact (f32 activations) or default, as generate computes (default: exact)");
   args.text("--" + prefix + "kv", "TYPE", flags.kv,
-            whose + " keys and values: f32, f16 or q8 (default: f32 with exact, else f16)");
+            whose + " keys and values: f32, f16, i16 or q8 (default: f32 with exact, else i16)");
 }
 
 RunnerOptions parse_arithmetic(const Args& args, const std::string& prefix, const ArithmeticFlags& flags,
@@ -35,7 +35,7 @@ RunnerOptions parse_arithmetic(const Args& args, const std::string& prefix, cons
   options.n_threads = static_cast<int>(n_threads);
   options.is_exact = flags.arithmetic == "exact";
   options.kv_dtype = parse_kv(args, flags.kv, "--" + prefix + "kv");
-  if (options.kv_dtype == KvDtype::kAuto) options.kv_dtype = options.is_exact ? KvDtype::kF32 : KvDtype::kF16;
+  if (options.kv_dtype == KvDtype::kAuto) options.kv_dtype = options.is_exact ? KvDtype::kF32 : KvDtype::kI16;
   return options;
 }
 
@@ -45,10 +45,12 @@ const char* kv_name(KvDtype dtype) {
   switch (dtype) {
     case KvDtype::kF32:
       return "f32";
+    case KvDtype::kF16:
+      return "f16";
     case KvDtype::kQ8:
       return "q8";
     default:
-      return "f16";
+      return "i16";
   }
 }
 

@@ -289,6 +289,49 @@ inline void merge_part(float* state, const float* part, int n) {
   }
 }
 
+// Where the parts of a call's queries are computed, and the pages that any of them sees.
+struct SpanParts {
+  float* part[kMaxQueries];
+  float* out[kMaxQueries];  // Values of the part, zero at first.
+  int first_page;
+  int end_page;
+
+  // `memory` holds a part per query, for those that are merged at the end.
+  SpanParts(const AttendSpanArgs& a, float* memory) {
+    int begin = kSpanTokens;
+    int end = 0;
+    for (int q = 0; q < a.n_queries; ++q) {
+      const SpanQuery& query = a.queries[q];
+      const bool merges = a.accumulates && query.part[1] != 0.0F;
+      part[q] = merges ? memory + int64_t{q} * (kPartHeader + a.layout.value_stride) : query.part;
+      out[q] = part[q] + kPartHeader;
+      begin = min_int(begin, query.lo);
+      end = max_int(end, query.hi);
+      for (int i = 0; i < a.layout.value_stride; i += 16) Vec16::zero().store(out[q] + i);
+    }
+    first_page = begin / kPageTokens;
+    end_page = (end + kPageTokens - 1) / kPageTokens;
+  }
+  void merge(const AttendSpanArgs& a) const {
+    for (int q = 0; q < a.n_queries; ++q) {
+      if (part[q] != a.queries[q].part) merge_part(a.queries[q].part, part[q], a.layout.value_stride);
+    }
+  }
+};
+
+// What is read as the chunk'th, where few queries make fetching ahead worth it: the keys of every page, then the values
+// of every page, then the keys of what comes next.
+inline const std::byte* next_chunk(const AttendSpanArgs& a, const SpanParts& parts, int chunk) {
+  if (a.n_queries > Vec16::kQueryTile) return nullptr;
+  const int n_pages = parts.end_page - parts.first_page;
+  if (chunk < 2 * n_pages) {
+    const int page = parts.first_page + (chunk < n_pages ? chunk : chunk - n_pages);
+    return a.kv + a.pages[page] * a.page_bytes + (chunk < n_pages ? 0 : a.layout.values);
+  }
+  chunk -= 2 * n_pages;
+  return chunk < a.n_next_pages ? a.next_kv + a.next_pages[chunk] * a.page_bytes : nullptr;
+}
+
 template <typename Kv>
 void attend_span(const AttendSpanArgs& a) {
   constexpr int kTile = Vec16::kQueryTile;
@@ -296,43 +339,18 @@ void attend_span(const AttendSpanArgs& a) {
   const int value_stride = a.layout.value_stride;
   float* scores = a.scratch;
   float* page_values = scores + static_cast<int64_t>(n) * kSpanTokens;
-  float* parts = page_values + static_cast<int64_t>(kPageTokens) * value_stride;
-  const int64_t part_floats = kPartHeader + value_stride;
-  float* part[kMaxQueries];
-  float* out[kMaxQueries];
-  int begin = kSpanTokens;
-  int end = 0;
-  for (int q = 0; q < n; ++q) {
-    part[q] = a.accumulates && a.queries[q].part[1] != 0.0F ? parts + q * part_floats : a.queries[q].part;
-    out[q] = part[q] + kPartHeader;
-    begin = min_int(begin, a.queries[q].lo);
-    end = max_int(end, a.queries[q].hi);
-    for (int i = 0; i < value_stride; i += 16) Vec16::zero().store(out[q] + i);
-  }
-  const int first_page = begin / kPageTokens;
-  const int end_page = (end + kPageTokens - 1) / kPageTokens;
+  SpanParts parts(a, page_values + static_cast<int64_t>(kPageTokens) * value_stride);
   // Many queries: a page becomes f32 once. Few: in registers, while the pages read soon are fetched.
   const bool converts = !__is_same(Kv, KvF32) && n > kTile;
-  const auto page_data = [&](int page, int64_t offset) { return a.kv + a.pages[page] * a.page_bytes + offset; };
-  const int n_pages = end_page - first_page;
-  // Chunks are the keys of every page, then the values of every page, then the keys of what comes next.
-  const auto chunk_data = [&](int chunk) -> const std::byte* {
-    if (n > kTile) return nullptr;
-    if (chunk < n_pages) return page_data(first_page + chunk, 0);
-    chunk -= n_pages;
-    if (chunk < n_pages) return page_data(first_page + chunk, a.layout.values);
-    chunk -= n_pages;
-    return chunk < a.n_next_pages ? a.next_kv + a.next_pages[chunk] * a.page_bytes : nullptr;
-  };
   const auto pass = [&](int64_t offset, int first_chunk, int n_values, auto f) {
-    for (int page = first_page; page < end_page; ++page) {
-      const std::byte* data = page_data(page, offset);
+    for (int page = parts.first_page; page < parts.end_page; ++page) {
+      const std::byte* data = a.kv + a.pages[page] * a.page_bytes + offset;
       if (converts) {
         convert_page<Kv>(data, n_values, page_values);
         f(Count<1>{}, PageView{reinterpret_cast<const std::byte*>(page_values), nullptr, page * kPageTokens});
       } else {
-        f(Count<0>{},
-          PageView{data, chunk_data(first_chunk + page - first_page + Kv::kPagesAhead), page * kPageTokens});
+        f(Count<0>{}, PageView{data, next_chunk(a, parts, first_chunk + page - parts.first_page + Kv::kPagesAhead),
+                               page * kPageTokens});
       }
     }
   };
@@ -342,16 +360,15 @@ void attend_span(const AttendSpanArgs& a) {
                                                                                                        scores);
     });
   });
-  for (int q = 0; q < n; ++q) softmax_span<Kv>(a, a.queries[q], scores + q * kSpanTokens, part[q]);
-  pass(a.layout.values, n_pages, value_stride * kPageTokens, [&](auto is_f32, const PageView& page) {
-    for_each_tile<kTile>(n, [&](auto tile, int first) {
-      value_page<typename ChooseType<decltype(is_f32)::value, KvF32, Kv>::Type, decltype(tile)::value>(a, first, page,
-                                                                                                       scores, out);
-    });
-  });
-  for (int q = 0; q < n; ++q) {
-    if (part[q] != a.queries[q].part) merge_part(a.queries[q].part, part[q], value_stride);
-  }
+  for (int q = 0; q < n; ++q) softmax_span<Kv>(a, a.queries[q], scores + q * kSpanTokens, parts.part[q]);
+  pass(a.layout.values, parts.end_page - parts.first_page, value_stride * kPageTokens,
+       [&](auto is_f32, const PageView& page) {
+         for_each_tile<kTile>(n, [&](auto tile, int first) {
+           value_page<typename ChooseType<decltype(is_f32)::value, KvF32, Kv>::Type, decltype(tile)::value>(
+               a, first, page, scores, parts.out);
+         });
+       });
+  parts.merge(a);
 }
 
 void attend_f32(const AttendSpanArgs& a) noexcept { attend_span<KvF32>(a); }
@@ -366,14 +383,14 @@ void merge_spans(const MergeSpansArgs& a) noexcept {
                   [&](int64_t i, int n) { store_n(Vec16::load(a.parts + kPartHeader + i) / sum, a.out + i, n); });
 }
 
-// The factor that makes bytes of a head, and its inverse. A NaN or an infinity anywhere makes the scale NaN, so that it
-// is not lost.
-struct ByteScale {
+// The factor that makes a head's numbers of integers within +-limit, and its inverse. A NaN or an infinity anywhere
+// makes the scale NaN, so that it is not lost.
+struct HeadScale {
   float scale;
   float inverse;
 };
 
-inline ByteScale byte_scale(const float* x, int head_dim) {
+inline HeadScale head_scale(const float* x, int head_dim, float limit) {
   Vec16 largest = Vec16::zero();
   Vec16 probe = Vec16::zero();
   for_each_vector(head_dim, [&](int64_t i, int n) {
@@ -384,16 +401,23 @@ inline ByteScale byte_scale(const float* x, int head_dim) {
   const float maximum = largest.reduce_max();
   const float nan_or_zero = probe.reduce_add();
   if (maximum < 1e-30F) return {nan_or_zero, 0.0F};
-  return {maximum / 127.0F + nan_or_zero, 127.0F / maximum};
+  return {maximum / limit + nan_or_zero, limit / maximum};
 }
+
+// A NaN comes first here and loses; it is in the scale.
+inline Vec16 whole_numbers(Vec16 x, Vec16 factor, float limit) {
+  return Vec16::max(Vec16::min(Vec16::round(x * factor), Vec16::set1(limit)), Vec16::set1(-limit));
+}
+
+constexpr float kByteLimit = 127.0F;
 
 template <typename Kv>
 void store_kv(const StoreKvArgs& a) {
   Vec16 key_factor = Vec16::zero();
   Vec16 value_factor = Vec16::zero();
   if constexpr (Kv::kHasScales) {
-    const ByteScale key = byte_scale(a.key, a.head_dim);
-    const ByteScale value = byte_scale(a.value, a.head_dim);
+    const HeadScale key = head_scale(a.key, a.head_dim, kByteLimit);
+    const HeadScale value = head_scale(a.value, a.head_dim, kByteLimit);
     key_factor = Vec16::set1(key.inverse);
     value_factor = Vec16::set1(value.inverse);
     __builtin_memcpy(a.kv + a.layout.key_scales + 4 * a.slot, &key.scale, 4);
@@ -401,8 +425,7 @@ void store_kv(const StoreKvArgs& a) {
   }
   const auto scaled = [&](Vec16 x, Vec16 factor) {
     if constexpr (!Kv::kHasScales) return x;
-    // A NaN comes first here and loses; it is in the scale.
-    return Vec16::max(Vec16::min(Vec16::round(x * factor), Vec16::set1(127.0F)), Vec16::set1(-127.0F));
+    return whole_numbers(x, factor, kByteLimit);
   };
   std::byte* key_column = a.kv + static_cast<int64_t>(a.slot) * Kv::kBytes;
   std::byte* value_row = a.kv + a.layout.values + static_cast<int64_t>(a.slot) * a.layout.value_stride * Kv::kBytes;

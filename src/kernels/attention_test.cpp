@@ -18,15 +18,27 @@ namespace {
 struct KvFormat {
   const char* name;
   int bytes_per_number;
+  bool has_scales;
+  // Steps of stored numbers in [-1, 1], half of one; and how far scores and weighted values may be off.
+  double half_step;
+  double score_error;
+  double value_error;
   void (*KernelTable::*attend)(const AttendSpanArgs&) noexcept;
   void (*KernelTable::*store)(const StoreKvArgs&) noexcept;
 };
 
 const KvFormat kFormats[] = {
-    {"f32", 4, &KernelTable::attend_f32, &KernelTable::store_kv_f32},
-    {"f16", 2, &KernelTable::attend_f16, &KernelTable::store_kv_f16},
-    {"q8", 1, &KernelTable::attend_q8, &KernelTable::store_kv_q8},
+    {"f32", 4, false, 0, 5e-5, 2e-5, &KernelTable::attend_f32, &KernelTable::store_kv_f32},
+    {"f16", 2, false, 0x1p-11, 5e-5, 2e-5, &KernelTable::attend_f16, &KernelTable::store_kv_f16},
+    {"i16", 2, true, 0.5 / 4095, 2e-2, 5e-3, &KernelTable::attend_i16, &KernelTable::store_kv_i16},
+    {"q8", 1, true, 0.5 / 127, 5e-5, 2e-5, &KernelTable::attend_q8, &KernelTable::store_kv_q8},
 };
+
+double scale_at(const std::byte* head, const KvLayout& layout, bool is_key, int slot) {
+  float scale = 0;
+  std::memcpy(&scale, head + (is_key ? layout.key_scales : layout.value_scales) + 4 * slot, 4);
+  return static_cast<double>(scale);
+}
 
 // What lies in the cache for one number, read without the kernels.
 double stored(const KvFormat& format, const std::byte* head, const KvLayout& layout, bool is_key, int slot, int d) {
@@ -37,14 +49,18 @@ double stored(const KvFormat& format, const std::byte* head, const KvLayout& lay
     std::memcpy(&value, p, 4);
     return static_cast<double>(value);
   }
+  if (format.bytes_per_number == 2 && format.has_scales) {
+    int16_t code = 0;
+    const int64_t pair = is_key ? int64_t{d / 2} * kPageTokens + slot : int64_t{slot / 2} * layout.value_stride + d;
+    std::memcpy(&code, head + (is_key ? 0 : layout.values) + 4 * pair + 2 * (is_key ? d % 2 : slot % 2), 2);
+    return scale_at(head, layout, is_key, slot) * code;
+  }
   if (format.bytes_per_number == 2) {
     uint16_t bits = 0;
     std::memcpy(&bits, p, 2);
     return static_cast<double>(fp16_to_float(bits));
   }
-  float scale = 0;
-  std::memcpy(&scale, head + (is_key ? layout.key_scales : layout.value_scales) + 4 * slot, 4);
-  return static_cast<double>(scale) * std::to_integer<int8_t>(*p);
+  return scale_at(head, layout, is_key, slot) * std::to_integer<int8_t>(*p);
 }
 
 std::vector<float> random_floats(size_t n, uint64_t stream, float scale = 1.0F) {
@@ -66,7 +82,7 @@ struct Span {
   std::vector<float> keys, values;
 
   Span(const KvFormat& kv_format, int dim, const KernelTable& table)
-      : format(kv_format), head_dim(dim), layout(kv_layout(dim, kv_format.bytes_per_number)) {
+      : format(kv_format), head_dim(dim), layout(kv_layout(dim, kv_format.bytes_per_number, kv_format.has_scales)) {
     page_bytes = layout.bytes + 64;
     memory.assign(static_cast<size_t>(page_bytes) * kSpanPages, std::byte{0x55});
     for (int i = 0; i < kSpanPages; ++i) pages.push_back((i * 3 + 1) % kSpanPages);
@@ -115,12 +131,13 @@ TEST_P(AttentionIsa, StoresTheBitsOfTheScalarKernels) {
       const Span expected(format, head_dim, kernel_table(Isa::kScalar));
       const Span got(format, head_dim, table);
       EXPECT_EQ(got.memory, expected.memory) << format.name << " head_dim " << head_dim;
-      const double step = format.bytes_per_number == 4 ? 0 : (format.bytes_per_number == 2 ? 0x1p-11 : 0.5 / 127);
       for (int pos = 0; pos < Span::kPositions; ++pos) {
         for (int d = 0; d < head_dim; ++d) {
           const auto i = static_cast<size_t>(pos * head_dim + d);
-          ASSERT_NEAR(expected.key(pos, d), static_cast<double>(expected.keys[i]), step * 1.01) << format.name;
-          ASSERT_NEAR(expected.value(pos, d), static_cast<double>(expected.values[i]), step * 1.01) << format.name;
+          ASSERT_NEAR(expected.key(pos, d), static_cast<double>(expected.keys[i]), format.half_step * 1.01)
+              << format.name;
+          ASSERT_NEAR(expected.value(pos, d), static_cast<double>(expected.values[i]), format.half_step * 1.01)
+              << format.name;
         }
       }
     }
@@ -131,7 +148,7 @@ TEST_P(AttentionIsa, StoresWhatDoesNotFitAsTheLargestNumberAndKeepsNan) {
   const KernelTable& table = kernel_table(GetParam());
   const float infinity = std::numeric_limits<float>::infinity();
   const std::vector<float> x = {65504.0F, 65520.0F, -1e30F, infinity, -infinity, std::nanf(""), 1e-9F, -0.0F};
-  const KvLayout layout = kv_layout(8, 2);
+  const KvLayout layout = kv_layout(8, 2, false);
   std::vector<std::byte> memory(static_cast<size_t>(layout.bytes));
   table.store_kv_f16({x.data(), x.data(), 8, 5, memory.data(), layout});
   for (const bool is_key : {true, false}) {
@@ -145,16 +162,21 @@ TEST_P(AttentionIsa, StoresWhatDoesNotFitAsTheLargestNumberAndKeepsNan) {
     EXPECT_EQ(got(6), 0.0);
     EXPECT_TRUE(std::signbit(got(7)));
   }
-  // As bytes, what is no number is told by the scale, and a zero head stays zero.
-  const KvLayout bytes = kv_layout(8, 1);
+  // As integers, what is no number is told by the scale, and a zero head stays zero.
+  const KvLayout words = kv_layout(8, 2, true);
+  std::vector<std::byte> words_memory(static_cast<size_t>(words.bytes));
+  const KvLayout bytes = kv_layout(8, 1, true);
   memory.assign(static_cast<size_t>(bytes.bytes), std::byte{1});
   const std::vector<float> zeros(8);
   for (const float bad : {infinity, std::nanf("")}) {
     std::vector<float> value(8, 1.0F);
     value[3] = bad;
+    table.store_kv_i16({zeros.data(), value.data(), 8, 5, words_memory.data(), words});
+    EXPECT_EQ(stored(kFormats[2], words_memory.data(), words, true, 5, 2), 0.0);
+    EXPECT_TRUE(std::isnan(stored(kFormats[2], words_memory.data(), words, false, 5, 2)));
     table.store_kv_q8({zeros.data(), value.data(), 8, 5, memory.data(), bytes});
-    EXPECT_EQ(stored(kFormats[2], memory.data(), bytes, true, 5, 2), 0.0);
-    EXPECT_TRUE(std::isnan(stored(kFormats[2], memory.data(), bytes, false, 5, 2)));
+    EXPECT_EQ(stored(kFormats[3], memory.data(), bytes, true, 5, 2), 0.0);
+    EXPECT_TRUE(std::isnan(stored(kFormats[3], memory.data(), bytes, false, 5, 2)));
   }
 }
 
@@ -217,10 +239,12 @@ TEST_P(AttentionIsa, SpansHaveTheBitsOfTheScalarKernelsInAnyCompany) {
             sum += weight;
             for (int d = 0; d < head_dim; ++d) values[static_cast<size_t>(d)] += weight * span.value(pos, d);
           }
-          ASSERT_NEAR(static_cast<double>(part[0]), maximum, 5e-5) << what;
-          ASSERT_NEAR(static_cast<double>(part[1]), sum, 2e-5 * sum) << what;
+          ASSERT_NEAR(static_cast<double>(part[0]), maximum, format.score_error) << what;
+          ASSERT_NEAR(static_cast<double>(part[1]), sum, format.value_error * sum) << what;
           for (int d = 0; d < head_dim; ++d) {
-            ASSERT_NEAR(static_cast<double>(part[kPartHeader + d]), values[static_cast<size_t>(d)], 2e-5 * sum) << what;
+            ASSERT_NEAR(static_cast<double>(part[kPartHeader + d]), values[static_cast<size_t>(d)],
+                        format.value_error * sum)
+                << what;
           }
         }
       }

@@ -65,7 +65,8 @@ inline constexpr int kMaxQueries = 96;
 inline constexpr int kPartHeader = 16;
 
 /// Where things lie in one page of one KV head, in bytes: keys [head_dim][kPageTokens] at 0, then values
-/// [kPageTokens][value_stride]; with one byte per number, then f32 scales [kPageTokens] of each.
+/// [kPageTokens][value_stride]; with scales, then f32 scales [kPageTokens] of each. 16-bit integers lie in pairs: keys
+/// [head_dim / 2][kPageTokens][2 channels], values [kPageTokens / 2][value_stride][2 positions].
 struct KvLayout {
   int value_stride;  ///< head_dim rounded up to 16, padding zero.
   int64_t values;
@@ -74,13 +75,13 @@ struct KvLayout {
   int64_t bytes;  ///< Of all; a multiple of 64.
 };
 
-/// `bytes_per_number` is 4 (f32), 2 (f16) or 1 (with scales).
-constexpr KvLayout kv_layout(int head_dim, int bytes_per_number) {
+/// `bytes_per_number` is 4 (f32), 2 (f16, or i16 with scales) or 1 (q8, with scales). head_dim is even.
+constexpr KvLayout kv_layout(int head_dim, int bytes_per_number, bool has_scales) {
   KvLayout layout{};
   layout.value_stride = (head_dim + 15) / 16 * 16;
   layout.values = int64_t{kPageTokens} * head_dim * bytes_per_number;
   layout.key_scales = layout.values + int64_t{kPageTokens} * layout.value_stride * bytes_per_number;
-  const int64_t scale_bytes = bytes_per_number == 1 ? int64_t{kPageTokens} * 4 : 0;
+  const int64_t scale_bytes = has_scales ? int64_t{kPageTokens} * 4 : 0;
   layout.value_scales = layout.key_scales + scale_bytes;
   layout.bytes = layout.value_scales + scale_bytes;
   return layout;
@@ -126,8 +127,8 @@ struct MergeSpansArgs {
   float* out;  ///< [head_dim]
 };
 
-/// Stores key and value of one position and head. f16: what is too large becomes the largest number. Bytes: numbers
-/// are scaled so that the largest one is 127.
+/// Stores key and value of one position and head. f16: what is too large becomes the largest number. Integers: numbers
+/// are scaled so that the largest one is 127 (q8) or 4095 (i16; less for keys of more than 256 channels).
 struct StoreKvArgs {
   const float* key;    ///< [head_dim]
   const float* value;  ///< [head_dim]

@@ -44,7 +44,10 @@ size_t row_bytes_of(std::string_view kernel) {
   return kCols * 2;
 }
 
-int kv_bytes_of(std::string_view kernel) { return kernel.ends_with("_f32") ? 4 : kernel.ends_with("_f16") ? 2 : 1; }
+KvLayout kv_layout_of(std::string_view kernel) {
+  const int n_bytes = kernel.ends_with("_f32") ? 4 : kernel.ends_with("16") ? 2 : 1;
+  return kv_layout(kHeadDim, n_bytes, !kernel.ends_with("_f32") && !kernel.ends_with("_f16"));
+}
 
 template <>
 struct Work<DotRowsArgs> {
@@ -160,7 +163,7 @@ template <>
 struct Work<AttendSpanArgs> {
   static constexpr bool kHasTokens = true;
   Work(std::string_view kernel, int n_tokens)
-      : layout(kv_layout(kHeadDim, kv_bytes_of(kernel))),
+      : layout(kv_layout_of(kernel)),
         n_queries(std::min(kMaxQueries, 4 * n_tokens)),
         kv(static_cast<size_t>(layout.bytes) * kSpanPages),
         query(random_floats(kHeadDim)),
@@ -205,9 +208,7 @@ template <>
 struct Work<StoreKvArgs> {
   static constexpr bool kHasTokens = false;
   Work(std::string_view kernel, int /*n_tokens*/)
-      : layout(kv_layout(kHeadDim, kv_bytes_of(kernel))),
-        key(random_floats(kHeadDim)),
-        kv(static_cast<size_t>(layout.bytes)) {
+      : layout(kv_layout_of(kernel)), key(random_floats(kHeadDim)), kv(static_cast<size_t>(layout.bytes)) {
     args = {key.data(), key.data(), kHeadDim, 7, kv.data(), layout};
     counts = {kHeadDim * 8, 0};
   }

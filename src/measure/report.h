@@ -19,7 +19,7 @@ struct BenchSubject {
   int64_t n_params = 0;
   ModelCost cost;
   size_t kv_bytes_per_token = 0;
-  std::string kv;         ///< "f32", "f16" or "q8"
+  std::string kv;         ///< "f32", "f16", "i16" or "q8"
   bool is_exact = false;  ///< f32 activations.
   int n_threads = 0;
   std::string isa, cpu, version, commit;

@@ -26,6 +26,7 @@ constexpr double kHiddenTolerance = 1e-4;
 constexpr double kLogProbTolerance = 2e-4;
 /// Mean KL divergence from keys and values as f32.
 constexpr double kF16KvTolerance = 5e-6;
+constexpr double kI16KvTolerance = 5e-6;
 constexpr double kQ8KvTolerance = 1e-3;
 
 struct Case {
@@ -220,7 +221,8 @@ TEST_P(ExactModel, LosesLittleWithNarrowKeysAndValues) {
   };
   const auto [expected, width] = logits_with(KvDtype::kF32);
   for (const auto& [kv_dtype, tolerance] :
-       {std::pair{KvDtype::kF16, kF16KvTolerance}, std::pair{KvDtype::kQ8, kQ8KvTolerance}}) {
+       {std::pair{KvDtype::kF16, kF16KvTolerance}, std::pair{KvDtype::kI16, kI16KvTolerance},
+        std::pair{KvDtype::kQ8, kQ8KvTolerance}}) {
     const std::vector<float> got = logits_with(kv_dtype).first;
     double mean = 0;
     for (size_t begin = 0; begin < got.size(); begin += width) {
@@ -271,7 +273,7 @@ TEST_P(AnyModel, GivesIdenticalBitsForAnyThreadsChunksAndBatch) {
 }
 
 TEST_P(AnyModel, GivesIdenticalBitsForAnyThreadsAndChunksWithNarrowKeysAndValues) {
-  for (const KvDtype kv_dtype : {KvDtype::kF16, KvDtype::kQ8}) {
+  for (const KvDtype kv_dtype : {KvDtype::kF16, KvDtype::kI16, KvDtype::kQ8}) {
     std::vector<float> reference;
     for (const int n_threads : {1, 2}) {
       GoldenModel model(path(), n_threads, kv_dtype, is_exact());
@@ -289,7 +291,7 @@ TEST_P(AnyModel, GivesIdenticalBitsOnEveryInstructionSet) {
   std::vector<float> reference;
   for (const Isa isa : supported_isas()) {
     setenv("MOBILELLM_ISA", isa_name(isa), 1);
-    GoldenModel model(path(), 1, KvDtype::kF32, is_exact());
+    GoldenModel model(path(), 1, is_exact() ? KvDtype::kF32 : KvDtype::kI16, is_exact());
     unsetenv("MOBILELLM_ISA");
     const std::vector<float> logits = model.logits(make_prompt(70, model.vocab_size(), 7), 33);
     if (reference.empty()) reference = logits;

@@ -115,7 +115,7 @@ class Fixture {
 const AttentionWindow kWindows[] = {{AttentionWindow::Kind::kSliding, 100},
                                     {AttentionWindow::Kind::kSliding, 600},
                                     {AttentionWindow::Kind::kChunked, 96}};
-constexpr KvDtype kDtypes[] = {KvDtype::kF32, KvDtype::kF16, KvDtype::kQ8};
+constexpr KvDtype kDtypes[] = {KvDtype::kF32, KvDtype::kF16, KvDtype::kI16, KvDtype::kQ8};
 
 std::vector<float> slice_of(const std::vector<float>& out, int64_t begin, int64_t n) {
   const auto first = out.begin() + begin * kHeads * kHeadDim;

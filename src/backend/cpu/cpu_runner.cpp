@@ -64,7 +64,7 @@ struct Row {
 
 KvDtype kv_dtype(const RunnerOptions& options) {
   if (options.kv_dtype != KvDtype::kAuto) return options.kv_dtype;
-  return options.is_exact ? KvDtype::kF32 : KvDtype::kF16;
+  return options.is_exact ? KvDtype::kF32 : KvDtype::kI16;
 }
 
 class CpuRunner final : public Runner {

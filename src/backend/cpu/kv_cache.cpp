@@ -12,21 +12,23 @@ namespace {
 struct KvFormat {
   KvDtype dtype;
   int bytes_per_number;
+  bool has_scales;
   void (*KernelTable::*attend)(const AttendSpanArgs&) noexcept;
   void (*KernelTable::*store)(const StoreKvArgs&) noexcept;
 };
 
 constexpr KvFormat kFormats[] = {
-    {KvDtype::kF32, 4, &KernelTable::attend_f32, &KernelTable::store_kv_f32},
-    {KvDtype::kF16, 2, &KernelTable::attend_f16, &KernelTable::store_kv_f16},
-    {KvDtype::kQ8, 1, &KernelTable::attend_q8, &KernelTable::store_kv_q8},
+    {KvDtype::kF32, 4, false, &KernelTable::attend_f32, &KernelTable::store_kv_f32},
+    {KvDtype::kF16, 2, false, &KernelTable::attend_f16, &KernelTable::store_kv_f16},
+    {KvDtype::kI16, 2, true, &KernelTable::attend_i16, &KernelTable::store_kv_i16},
+    {KvDtype::kQ8, 1, true, &KernelTable::attend_q8, &KernelTable::store_kv_q8},
 };
 
 const KvFormat& format_of(KvDtype dtype) {
   for (const KvFormat& format : kFormats) {
     if (format.dtype == dtype) return format;
   }
-  fail(ErrorCode::kInvalidArgument, "[kv cache] kv_dtype: got {}, expected f32, f16 or q8", static_cast<int>(dtype));
+  fail(ErrorCode::kInvalidArgument, "[kv cache] kv_dtype: got {}, expected f32, f16, i16 or q8", static_cast<int>(dtype));
 }
 
 }  // namespace
@@ -43,7 +45,7 @@ KvCache::KvCache(const ModelSpec& spec, KvDtype dtype, const KernelTable& kernel
     l.offset = part.page_bytes;
     l.n_kv_heads = layer.n_kv_heads;
     l.head_dim = layer.head_dim;
-    l.layout = kv_layout(layer.head_dim, format.bytes_per_number);
+    l.layout = kv_layout(layer.head_dim, format.bytes_per_number, format.has_scales);
     part.page_bytes += l.layout.bytes * l.n_kv_heads;
     layers_.push_back(l);
     // Small windows give their memory back in small pieces, and read little.

@@ -317,7 +317,7 @@ int run_bench(int argc, const char* const* argv) {
   subject.format = main_format(model.weights);
   subject.head_format =
       format_name(model.weights.lm_head.rows > 0 ? model.weights.lm_head : model.weights.embed_tokens);
-  subject.kv = !flags.kv.empty() ? flags.kv : flags.exact ? "f32" : "f16";
+  subject.kv = !flags.kv.empty() ? flags.kv : flags.exact ? "f32" : "i16";
   subject.is_exact = flags.exact;
   subject.isa = isa_name(select_isa());
   subject.cpu = cpu_name();
