@@ -28,7 +28,8 @@ const KvFormat& format_of(KvDtype dtype) {
   for (const KvFormat& format : kFormats) {
     if (format.dtype == dtype) return format;
   }
-  fail(ErrorCode::kInvalidArgument, "[kv cache] kv_dtype: got {}, expected f32, f16, i16 or q8", static_cast<int>(dtype));
+  fail(ErrorCode::kInvalidArgument, "[kv cache] kv_dtype: got {}, expected f32, f16, i16 or q8",
+       static_cast<int>(dtype));
 }
 
 }  // namespace
