@@ -2,6 +2,7 @@
 #include "base/staged_output.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <utility>
 
@@ -52,6 +54,32 @@ bool rename_to_new_name(const std::string& from, const std::string& to) {
   return ::rename(from.c_str(), to.c_str()) == 0;
 }
 
+// A descriptor of the folder that holds its lock; -1 when another process has it or there is none.
+int lock_folder(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (descriptor < 0) return -1;
+  if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) return descriptor;
+  ::close(descriptor);
+  return -1;
+}
+
+// Removes folders that killed processes left. One that was just made may not be locked yet.
+void remove_leftovers(const std::string& parent, const std::string& prefix) {
+  constexpr time_t kSeconds = 60;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(parent, ignored)) {
+    const std::string path = entry.path().string();
+    if (!file_name(path).starts_with(prefix)) continue;
+    struct stat info{};
+    if (::lstat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode) || info.st_uid != ::geteuid()) continue;
+    if (info.st_mtime + kSeconds > ::time(nullptr)) continue;
+    const int lock = lock_folder(path);
+    if (lock < 0) continue;
+    std::filesystem::remove_all(path, ignored);
+    ::close(lock);
+  }
+}
+
 std::string without_slashes(std::string path) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   return path;
@@ -69,19 +97,25 @@ StagedOutput::StagedOutput(std::string target, Kind kind) : target_(without_slas
   if (!directory_exists(parent)) {
     fail(ErrorCode::kNotFound, "[output] {}: the folder {} does not exist; create it first", target_, parent);
   }
+  remove_leftovers(parent, fmt::format(".{}.partial-", name));
   constexpr int kMaxLeftovers = 1000;
   for (int i = 0; i < kMaxLeftovers; ++i) {
     folder_ = join_path(parent, fmt::format(".{}.partial-{}-{}", name, ::getpid(), i));
-    if (::mkdir(folder_.c_str(), 0777) == 0) return;
+    if (::mkdir(folder_.c_str(), 0777) == 0) {
+      lock_ = lock_folder(folder_);
+      return;
+    }
     if (errno != EEXIST) break;
   }
   fail(ErrorCode::kIo, "[output] cannot create {}: {}", folder_, std::strerror(errno));
 }
 
 StagedOutput::~StagedOutput() {
-  if (is_committed_) return;
-  std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
+  if (!is_committed_) {
+    std::error_code ignored;
+    std::filesystem::remove_all(folder_, ignored);
+  }
+  if (lock_ >= 0) ::close(lock_);
 }
 
 std::string StagedOutput::file(std::string_view name) const {

@@ -8,7 +8,8 @@
 namespace mobilellm {
 
 /// Everything is written into a hidden folder beside the target; commit() moves it to its name, the destructor of one
-/// that was not committed removes it. Only a process that is killed outright leaves ".NAME.partial-..." behind.
+/// that was not committed removes it. Only a process that is killed outright leaves ".NAME.partial-..." behind, and the
+/// next output of that name removes it.
 class StagedOutput {
  public:
   enum class Kind {
@@ -35,6 +36,7 @@ class StagedOutput {
   std::string target_;
   Kind kind_;
   std::string folder_;
+  int lock_ = -1;  // Descriptor of the folder, locked while this lives: what is not locked has no owner.
   bool is_committed_ = false;
 };
 

@@ -135,5 +135,26 @@ TEST(OutputFile, PadsAndCounts) {
   expect_error(ErrorCode::kIo, {"cannot create"}, [&] { OutputFile(scratch / "x"); });
 }
 
+TEST(StagedOutput, RemovesWhatKilledProcessesLeft) {
+  const ScratchFolder folder;
+  const auto age = [](const std::string& path) {
+    std::filesystem::last_write_time(path, std::filesystem::file_time_type::clock::now() - std::chrono::hours(1));
+  };
+  for (const char* name : {".out.partial-1-0", ".out.partial-2-0", ".outer.partial-1-0"}) {
+    std::filesystem::create_directory(folder / name);
+    std::ofstream(folder / name + "/file") << "x";
+  }
+  age(folder / ".out.partial-1-0");
+  age(folder / ".outer.partial-1-0");
+  const StagedOutput first(folder / "out", StagedOutput::Kind::kFolder);
+  const std::string own = parent_directory(first.file("file"));
+  age(own);
+  const StagedOutput second(folder / "out", StagedOutput::Kind::kFolder);
+  EXPECT_FALSE(directory_exists(folder / ".out.partial-1-0"));
+  EXPECT_TRUE(directory_exists(folder / ".out.partial-2-0"));    // Just made: its owner may be about to lock it.
+  EXPECT_TRUE(directory_exists(folder / ".outer.partial-1-0"));  // Of another name.
+  EXPECT_TRUE(directory_exists(own));                            // Locked.
+}
+
 }  // namespace
 }  // namespace mobilellm
