@@ -54,6 +54,9 @@ class TableTest(unittest.TestCase):
                                   entries)
         self.assertIn("- c: no such flag", document)
         self.assertIn("512 positions", document)
+        self.assertNotIn("judged by the program", document)
+        self.assertIn("of commit old: d", table.document(facts, {}, {"reference": "r", "texts": [], "calibration": ""},
+                                                         [result("d", 4, 1, commit="old")]))
 
     def test_merge_keeps_the_newest_in_the_order_of_rows(self):
         old, new = [result("b", 4, 1), result("a", 4, 1)], [result("b", 4, 2)]

@@ -57,6 +57,15 @@ def lines(results):
     return table
 
 
+def other_commits(facts, results):
+    """Rows that an earlier program judged, in words."""
+    earlier = {}
+    for result in results:
+        if result.get("commit", facts["commit"]) != facts["commit"]:
+            earlier.setdefault(result["commit"], []).append(result["row"])
+    return [f"- judged by the program of commit {commit}: {', '.join(rows)}" for commit, rows in earlier.items()]
+
+
 def document(facts, versions, setting, results):
     total = results[0]["compare"]["total"] if results else {"positions": 0}
     head = [f"# Quality of quantized models, {facts['date']}, {facts['cpu']}", "",
@@ -67,5 +76,6 @@ def document(facts, versions, setting, results):
             "- every model is judged by `mobilellm compare` in f32 arithmetic against the float model: KL in nats with its "
             "standard error, bits per weight of the whole file; CPU time and memory are those of making the model", ""]
     failed = [f"- {result['row']}: {result['error']}" for result in results if "error" in result]
+    head[-1:] = [*other_commits(facts, results), ""]
     return "\n".join(head + lines([result for result in results if "error" not in result]) +
                      (["", "Failed:", *failed] if failed else [])) + "\n"
