@@ -11,12 +11,14 @@ endif()
 set(MOBILELLM_FLAGS_x86_avx2 -mavx2 -mfma -mf16c)
 set(MOBILELLM_FLAGS_x86_avx2_vnni -mavx2 -mfma -mf16c -mavxvnni)
 set(MOBILELLM_FLAGS_x86_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c)
+set(MOBILELLM_FLAGS_x86_amx ${MOBILELLM_FLAGS_x86_avx512} -mamx-tile -mamx-int8)
 set(MOBILELLM_FLAGS_arm_neon -march=armv8-a)
 set(MOBILELLM_FLAGS_arm_neon_dotprod -march=armv8.2-a+dotprod)
 set(MOBILELLM_FLAGS_arm_neon_i8mm -march=armv8.2-a+dotprod+i8mm)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   # GCC 12 warns about its own intrinsics headers ('__Y' is used uninitialized, GCC bug 105593).
   list(APPEND MOBILELLM_FLAGS_x86_avx512 -Wno-uninitialized -Wno-maybe-uninitialized)
+  list(APPEND MOBILELLM_FLAGS_x86_amx -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
 
 # Sets flags on the ISA sources of a list and drops those that another processor family needs.

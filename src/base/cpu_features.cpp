@@ -3,6 +3,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
@@ -16,17 +20,47 @@
 namespace mobilellm {
 namespace {
 
-constexpr Isa kAll[] = {Isa::kScalar, Isa::kAvx2,        Isa::kAvx2Vnni, Isa::kAvx512,
-                        Isa::kNeon,   Isa::kNeonDotprod, Isa::kNeonI8mm};
+constexpr Isa kAll[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx2Vnni,    Isa::kAvx512,
+                        Isa::kAmx,    Isa::kNeon, Isa::kNeonDotprod, Isa::kNeonI8mm};
 
 #if defined(__x86_64__)
+struct CpuidRegisters {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+CpuidRegisters cpuid(unsigned leaf, unsigned part) {
+  CpuidRegisters r;
+  __get_cpuid_count(leaf, part, &r.eax, &r.ebx, &r.ecx, &r.edx);
+  return r;
+}
+bool has_bit(unsigned word, int bit) { return (word >> bit & 1U) != 0; }
+
 // gcc 12 has no name for it. The operating system's part is covered by AVX2's.
-bool has_avx_vnni() {
-  unsigned a = 0;
-  unsigned b = 0;
-  unsigned c = 0;
-  unsigned d = 0;
-  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1U) != 0;
+bool has_avx_vnni() { return has_bit(cpuid(7, 1).eax, 4); }
+
+// The state of the tiles is large, so Linux saves it only for processes that ask once. Refused where the kernel is too
+// old, where it is switched off, and where an alternative signal stack is too small for it.
+bool request_tiles() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;
+  return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+// AMX with products of bytes: the processor, tiles of the size that the kernels expect (8 of 16 rows of 64 bytes), the
+// operating system (both parts of the state in XCR0), and its permission.
+bool has_amx() {
+  const unsigned features = cpuid(7, 0).edx;
+  if (!has_bit(features, 24) || !has_bit(features, 25) || !has_bit(cpuid(1, 0).ecx, 27)) return false;
+  const CpuidRegisters palette = cpuid(0x1D, 1);
+  if (palette.ebx != (8U << 16 | 64U) || (palette.ecx & 0xFFFFU) != 16) return false;
+  unsigned low = 0;
+  unsigned high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low >> 17 & 3U) == 3U && request_tiles();
 }
 
 bool is_supported_here(Isa isa) {
@@ -42,6 +76,10 @@ bool is_supported_here(Isa isa) {
       return has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
              __builtin_cpu_supports("avx512vnni");
+    case Isa::kAmx: {
+      static const bool has_tiles = is_supported_here(Isa::kAvx512) && has_amx();
+      return has_tiles;
+    }
     default:
       return false;
   }
@@ -101,6 +139,8 @@ const char* isa_name(Isa isa) {
       return "avx2_vnni";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kAmx:
+      return "amx";
     case Isa::kNeon:
       return "neon";
     case Isa::kNeonDotprod:
@@ -121,9 +161,14 @@ std::vector<Isa> supported_isas() {
   return isas;
 }
 
+Isa default_isa() {
+  const std::vector<Isa> isas = supported_isas();
+  return isas.back() == Isa::kAmx ? Isa::kAvx512 : isas.back();
+}
+
 Isa select_isa() {
   const char* wanted = std::getenv("MOBILELLM_ISA");
-  if (wanted == nullptr || *wanted == '\0') return supported_isas().back();
+  if (wanted == nullptr || *wanted == '\0') return default_isa();
   for (const Isa isa : kAll) {
     if (std::string_view(wanted) != isa_name(isa)) continue;
     if (!is_isa_supported(isa)) {

@@ -187,8 +187,18 @@ void product_tokens(const PanelProductArgs& a, const Rows* rows, int row, BlockR
   }
 }
 
+}  // namespace
+#if defined(MOBILELLM_TILES)
+#include "kernels/tile_product.h"
+#endif
+namespace {
+
 // From this many tokens on, codes are spread out in scratch first: fewer do not pay for it.
+#if defined(MOBILELLM_TILES)
+constexpr int kSpreadTokens = 16;
+#else
 constexpr int kSpreadTokens = 40;
+#endif
 
 // kVectors vectors of one panel, from first_vector on.
 template <CodeRange kRange, int kBits, int kHalves, int kVectors>
@@ -211,6 +221,9 @@ void product_vectors(const PanelProductArgs& a, int panel, int first_vector) {
     const BlockRange range{begin, begin + kSpreadBlocks < layout.n_blocks ? begin + kSpreadBlocks : layout.n_blocks};
     for (int v = 0; v < kVectors; ++v) spread<kBits, kHalves>(stored[v], range, rows[v]);
     int token = 0;
+#if defined(MOBILELLM_TILES)
+    TileProduct<kHalves, kVectors>(a, rows, row, range).run(token);
+#endif
     product_tokens<kRange, kHalves, kVectors, CodeDot<kRange>::kTileTokens>(a, rows, row, range, token);
     product_tokens<kRange, kHalves, kVectors, 2>(a, rows, row, range, token);
     product_tokens<kRange, kHalves, kVectors, 1>(a, rows, row, range, token);

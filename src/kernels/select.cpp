@@ -9,6 +9,7 @@ extern const KernelTable kScalarKernels;
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx2VnniKernels;
 extern const KernelTable kAvx512Kernels;
+extern const KernelTable kAmxKernels;
 #elif defined(__aarch64__)
 extern const KernelTable kNeonKernels;
 extern const KernelTable kNeonDotprodKernels;
@@ -26,6 +27,8 @@ const KernelTable& kernel_table(Isa isa) {
       return kAvx2VnniKernels;
     case Isa::kAvx512:
       return kAvx512Kernels;
+    case Isa::kAmx:
+      return kAmxKernels;
 #elif defined(__aarch64__)
     case Isa::kNeon:
       return kNeonKernels;

@@ -2,10 +2,6 @@
 // baseline.
 #include <cpuid.h>
 #include <immintrin.h>
-#if defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 
 #include <array>
 
@@ -34,98 +30,35 @@ bool has_avx2() { return is_isa_supported(Isa::kAvx2); }
 bool has_avx512() { return is_isa_supported(Isa::kAvx512); }
 bool has_avx512_bf16() { return has_avx512() && has_bit(cpuid_7(1).eax, 5); }
 
-// The asm statements make the compiler forget a sum's value, so that no turn can be left out.
-__attribute__((target("avx2,fma"))) void f32_avx2(int64_t n_turns) noexcept {
-  __m256 sums[kYmmChains];
-  for (__m256& sum : sums) sum = _mm256_setzero_ps();
-  const __m256 a = _mm256_set1_ps(0.5F);
-  for (int64_t turn = 0; turn < n_turns; ++turn) {
-#pragma GCC unroll 16
-    for (__m256& sum : sums) {
-      sum = _mm256_fmadd_ps(a, a, sum);
-      asm volatile("" : "+x"(sum));
-    }
-  }
-}
+typedef float Ymm __attribute__((vector_size(32)));
+typedef float Zmm __attribute__((vector_size(64)));
 
-__attribute__((target("avx2"))) void int8_avx2(int64_t n_turns) noexcept {
-  __m256i sums[kYmmChains];
-  for (__m256i& sum : sums) sum = _mm256_setzero_si256();
-  __m256i a = _mm256_set1_epi8(1);
-  const __m256i ones = _mm256_set1_epi16(1);
-  for (int64_t turn = 0; turn < n_turns; ++turn) {
-#pragma GCC unroll 16
-    for (__m256i& sum : sums) {
-      asm volatile("" : "+x"(a));
-      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(a, a), ones));
-      asm volatile("" : "+x"(sum));
-    }
+// A loop over one instruction on `chains` sums. Operands: %0 the sum, %1 a register to spoil, %2 the factor, whose
+// bytes are 63: f32 and bf16 numbers of about 0.75. Written as asm, since compilers differ in how they name AVX-VNNI's
+// form of vpdpbusd, and so that no turn can be left out.
+#define MOBILELLM_PROBE(name, features, Vector, chains, instruction)         \
+  __attribute__((target(features))) void name(int64_t n_turns) noexcept {    \
+    Vector sums[chains] = {};                                                \
+    Vector spoiled;                                                          \
+    Vector factor;                                                           \
+    __builtin_memset(&factor, 63, sizeof(factor));                           \
+    for (int64_t turn = 0; turn < n_turns; ++turn) {                         \
+      _Pragma("GCC unroll 16") for (Vector & sum : sums) {                   \
+        asm volatile(instruction : "+v"(sum), "=&v"(spoiled) : "v"(factor)); \
+      }                                                                      \
+    }                                                                        \
   }
-}
 
-// Written as asm: compilers differ in how they name AVX-VNNI's form of the instruction.
-__attribute__((target("avx2"))) void int8_avx_vnni(int64_t n_turns) noexcept {
-  __m256i sums[kYmmChains];
-  for (__m256i& sum : sums) sum = _mm256_setzero_si256();
-  const __m256i a = _mm256_set1_epi8(1);
-  for (int64_t turn = 0; turn < n_turns; ++turn) {
-#pragma GCC unroll 16
-    for (__m256i& sum : sums) asm volatile("%{vex%} vpdpbusd %1, %1, %0" : "+x"(sum) : "x"(a));
-  }
-}
+MOBILELLM_PROBE(f32_avx2, "avx2,fma", Ymm, kYmmChains, "vfmadd231ps %2, %2, %0")
+MOBILELLM_PROBE(int8_avx2, "avx2", Ymm, kYmmChains, "vpmaddubsw %2, %2, %1\n\tvpmaddwd %2, %1, %1\n\tvpaddd %1, %0, %0")
+MOBILELLM_PROBE(int8_avx_vnni, "avx2", Ymm, kYmmChains, "%{vex%} vpdpbusd %2, %2, %0")
+MOBILELLM_PROBE(f32_avx512, "avx512f", Zmm, kChains, "vfmadd231ps %2, %2, %0")
+MOBILELLM_PROBE(bf16_avx512, "avx512f", Zmm, kChains, "vdpbf16ps %2, %2, %0")
+MOBILELLM_PROBE(int8_avx512, "avx512f", Zmm, kChains, "vpdpbusd %2, %2, %0")
+#undef MOBILELLM_PROBE
 
-__attribute__((target("avx512f"))) void f32_avx512(int64_t n_turns) noexcept {
-  __m512 sums[kChains];
-  for (__m512& sum : sums) sum = _mm512_setzero_ps();
-  const __m512 a = _mm512_set1_ps(0.5F);
-  for (int64_t turn = 0; turn < n_turns; ++turn) {
-#pragma GCC unroll 16
-    for (__m512& sum : sums) asm volatile("vfmadd231ps %1, %1, %0" : "+v"(sum) : "v"(a));
-  }
-}
-
-__attribute__((target("avx512f"))) void bf16_avx512(int64_t n_turns) noexcept {
-  __m512 sums[kChains];
-  for (__m512& sum : sums) sum = _mm512_setzero_ps();
-  const __m512i a = _mm512_set1_epi16(0x3F00);  // 0.5
-  for (int64_t turn = 0; turn < n_turns; ++turn) {
-#pragma GCC unroll 16
-    for (__m512& sum : sums) asm volatile("vdpbf16ps %1, %1, %0" : "+v"(sum) : "v"(a));
-  }
-}
-
-__attribute__((target("avx512f"))) void int8_avx512(int64_t n_turns) noexcept {
-  __m512i sums[kChains];
-  for (__m512i& sum : sums) sum = _mm512_setzero_si512();
-  const __m512i a = _mm512_set1_epi8(1);
-  for (int64_t turn = 0; turn < n_turns; ++turn) {
-#pragma GCC unroll 16
-    for (__m512i& sum : sums) asm volatile("vpdpbusd %1, %1, %0" : "+v"(sum) : "v"(a));
-  }
-}
-
-// AMX needs the processor, the operating system's support for its state (bits 17 and 18 of XCR0), and this process's
-// wish to use it, which Linux wants to be told once.
-bool request_amx() {
-#if defined(__linux__)
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || !has_bit(c, 27)) return false;  // OSXSAVE
-  unsigned low = 0, high = 0;
-  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  if ((low >> 17 & 3U) != 3U) return false;
-  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
-  constexpr long kTileData = 18;
-  return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-#else
-  return false;
-#endif
-}
-bool has_amx(int type_bit) {
-  const unsigned bits = cpuid_7(0).edx;
-  return has_avx512() && has_bit(bits, 24) && has_bit(bits, type_bit) && request_amx();
-}
-bool has_amx_int8() { return has_amx(25); }
-bool has_amx_bf16() { return has_amx(22); }
+bool has_amx_int8() { return is_isa_supported(Isa::kAmx); }
+bool has_amx_bf16() { return has_amx_int8() && has_bit(cpuid_7(0).edx, 22); }
 
 struct alignas(64) TileConfig {
   uint8_t palette = 1;
@@ -177,14 +110,14 @@ __attribute__((target("amx-tile,amx-bf16"))) void bf16_amx(int64_t n_turns) noex
 constexpr int64_t kTileTurn = int64_t{4} * 16 * 16 * 2;  // Tiles, rows, columns; times the length of a product.
 
 constexpr ComputeProbe kProbes[] = {
-    {"f32", "vfmadd231ps ymm", Isa::kAvx2, has_avx2, int64_t{kChains} / 2 * 8 * 2, f32_avx2},
-    {"int8", "vpmaddubsw ymm", Isa::kAvx2, has_avx2, int64_t{kChains} / 2 * 32 * 2, int8_avx2},
-    {"int8", "vpdpbusd ymm", Isa::kAvx2Vnni, has_avx_vnni, int64_t{kChains} / 2 * 32 * 2, int8_avx_vnni},
+    {"f32", "vfmadd231ps ymm", Isa::kAvx2, has_avx2, int64_t{kYmmChains} * 8 * 2, f32_avx2},
+    {"int8", "vpmaddubsw ymm", Isa::kAvx2, has_avx2, int64_t{kYmmChains} * 32 * 2, int8_avx2},
+    {"int8", "vpdpbusd ymm", Isa::kAvx2Vnni, has_avx_vnni, int64_t{kYmmChains} * 32 * 2, int8_avx_vnni},
     {"f32", "vfmadd231ps zmm", Isa::kAvx512, has_avx512, int64_t{kChains} * 16 * 2, f32_avx512},
     {"bf16", "vdpbf16ps zmm", Isa::kAvx512, has_avx512_bf16, int64_t{kChains} * 32 * 2, bf16_avx512},
     {"int8", "vpdpbusd zmm", Isa::kAvx512, has_avx512, int64_t{kChains} * 64 * 2, int8_avx512},
-    {"bf16", "tdpbf16ps", Isa::kAvx512, has_amx_bf16, kTileTurn * 32, bf16_amx},
-    {"int8", "tdpbssd", Isa::kAvx512, has_amx_int8, kTileTurn * 64, int8_amx},
+    {"bf16", "tdpbf16ps", Isa::kAmx, has_amx_bf16, kTileTurn * 32, bf16_amx},
+    {"int8", "tdpbssd", Isa::kAmx, has_amx_int8, kTileTurn * 64, int8_amx},
 };
 
 __attribute__((target("avx2"))) uint64_t read_avx2(const std::byte* data, size_t n_bytes) noexcept {
