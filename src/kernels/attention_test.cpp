@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "kernels/kernels.h"
 #include "tensor/float_convert.h"
+#include "tests/support/tested_isas.h"
 
 namespace mobilellm {
 namespace {
@@ -118,7 +119,7 @@ struct Span {
 };
 
 class AttentionIsa : public testing::TestWithParam<Isa> {};
-INSTANTIATE_TEST_SUITE_P(Kernels, AttentionIsa, testing::ValuesIn(supported_isas()),
+INSTANTIATE_TEST_SUITE_P(Kernels, AttentionIsa, testing::ValuesIn(tested_isas()),
                          [](const auto& param_info) { return std::string(isa_name(param_info.param)); });
 
 constexpr int kHeadDims[] = {8, 24, 64, 80, 128};

@@ -10,6 +10,7 @@
 
 #include "base/random.h"
 #include "tensor/float_convert.h"
+#include "tests/support/tested_isas.h"
 
 namespace mobilellm {
 namespace {
@@ -21,7 +22,7 @@ std::vector<float> random_floats(size_t n, uint64_t stream, float scale = 1.0F) 
 }
 
 class EveryIsa : public testing::TestWithParam<Isa> {};
-INSTANTIATE_TEST_SUITE_P(Kernels, EveryIsa, testing::ValuesIn(supported_isas()),
+INSTANTIATE_TEST_SUITE_P(Kernels, EveryIsa, testing::ValuesIn(tested_isas()),
                          [](const auto& param_info) { return std::string(isa_name(param_info.param)); });
 
 struct RowFormat {

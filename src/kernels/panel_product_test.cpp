@@ -12,12 +12,13 @@
 #include "base/random.h"
 #include "kernels/kernels.h"
 #include "tensor/float_convert.h"
+#include "tests/support/tested_isas.h"
 
 namespace mobilellm {
 namespace {
 
 class PanelKernels : public testing::TestWithParam<Isa> {};
-INSTANTIATE_TEST_SUITE_P(Kernels, PanelKernels, testing::ValuesIn(supported_isas()),
+INSTANTIATE_TEST_SUITE_P(Kernels, PanelKernels, testing::ValuesIn(tested_isas()),
                          [](const auto& param_info) { return std::string(isa_name(param_info.param)); });
 
 struct Form {

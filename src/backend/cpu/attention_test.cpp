@@ -39,7 +39,7 @@ class Fixture {
  public:
   Fixture(const ModelSpec& spec, KvDtype dtype, int n_threads)
       : spec_(spec),
-        kernels_(kernel_table(supported_isas().back())),
+        kernels_(kernel_table(default_isa())),
         pool_(n_threads),
         cache_(spec_, dtype, kernels_),
         attention_(spec_, kernels_, pool_, cache_) {}
