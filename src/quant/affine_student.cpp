@@ -14,6 +14,8 @@ constexpr float kBeta1 = 0.9F;
 constexpr float kBeta2 = 0.95F;
 constexpr float kEpsilon = 1e-12F;
 constexpr int64_t kTaskRows = 16;
+// How far from its code a position may start.
+constexpr float kReach = 0.45F;
 
 template <typename Task>
 void for_rows(ThreadPool& pool, int64_t n_rows, Task task) {
@@ -46,7 +48,8 @@ float StudentMatrix::bias(int64_t group) const {
   return round_to_stored(levels[i] - scale(group) * centers[i], stored);
 }
 
-AffineStudent::AffineStudent(const ModelSpec& spec, const ModelWeights& weights, bool moves_codes, ThreadPool& pool)
+AffineStudent::AffineStudent(const ModelSpec& spec, const ModelWeights& weights, const ModelWeights* moving,
+                             ThreadPool& pool)
     : spec_(spec), pool_(pool), plain_(weights, pool) {
   for (const MatrixId& id : matrices_of(spec)) {
     const StoredMatrix& source = matrix_of(weights, id.role, id.layer);
@@ -66,13 +69,14 @@ AffineStudent::AffineStudent(const ModelSpec& spec, const ModelWeights& weights,
     matrix.levels.resize(n_groups);
     matrix.units.resize(n_groups);
     matrix.moments.resize(4 * n_groups);
-    if (moves_codes) {
+    if (moving != nullptr) {
       matrix.positions.resize(matrix.codes.size());
       matrix.position_moments.resize(matrix.codes.size());
       matrix.position_squares.resize(n_groups);
     }
     for_rows(pool, source.rows, [&](int64_t begin, int64_t end) {
       std::vector<float> biases(static_cast<size_t>(row_groups));
+      std::vector<float> values;
       for (int64_t row = begin; row < end; ++row) {
         uint8_t* codes = matrix.codes.data() + row * source.cols;
         source.codec->read_integers(source, row,
@@ -87,9 +91,20 @@ AffineStudent::AffineStudent(const ModelSpec& spec, const ModelWeights& weights,
           matrix.levels[group] = matrix.scales[group] * matrix.centers[group] + biases[static_cast<size_t>(g)];
           matrix.units[group] = std::fabs(matrix.scales[group]);
         }
-        if (!moves_codes) continue;
-        for (int64_t i = row * source.cols; i < (row + 1) * source.cols; ++i) {
-          matrix.positions[static_cast<size_t>(i)] = static_cast<float>(matrix.codes[static_cast<size_t>(i)]);
+        if (moving == nullptr) continue;
+        const StoredMatrix& floats = matrix_of(*moving, id.role, id.layer);
+        values.resize(static_cast<size_t>(source.cols));
+        floats.codec->decode_rows(floats, row, row + 1, values.data());
+        for (int64_t i = 0; i < source.cols; ++i) {
+          const auto group = static_cast<size_t>(row * row_groups + i / source.group_size);
+          const float scale = matrix.scales[group];
+          const float code = codes[i];
+          // Codes that make up for others' errors lie far from the weight; they start at the near end of their range.
+          const float exact =
+              scale == 0.0F ? code
+                            : (values[static_cast<size_t>(i)] - matrix.levels[group]) / scale + matrix.centers[group];
+          matrix.positions[static_cast<size_t>(row * source.cols + i)] =
+              std::clamp(exact, code - kReach, code + kReach);
         }
       }
     });

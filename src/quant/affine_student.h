@@ -50,8 +50,9 @@ struct StudentMatrix {
 class AffineStudent final : public WeightReader, public GradientSink {
  public:
   /// Takes codes and grids from a quantized model; its other weights are read from it and stay as they are. `weights`
-  /// and `pool` must stay. `moves_codes` takes 8 more bytes per weight.
-  AffineStudent(const ModelSpec& spec, const ModelWeights& weights, bool moves_codes, ThreadPool& pool);
+  /// and `pool` must stay. With `moving`, codes move too, from where the weights of that float model lie between them;
+  /// its rows must be in the same order. Takes 8 more bytes per weight.
+  AffineStudent(const ModelSpec& spec, const ModelWeights& weights, const ModelWeights* moving, ThreadPool& pool);
 
   /// Before each backward pass.
   void set_step(const StudentStep& step);

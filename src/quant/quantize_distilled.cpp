@@ -106,8 +106,12 @@ QuantizeReport quantize_distilled(const QuantizeOptions& options) {
     ThreadPool pool(options.n_threads > 0 ? options.n_threads : usable_cores());
     const LoadedModel teacher = load_model(options.source);
     const LoadedModel quantized = load_model(folder);
-    const bool moves_codes = options.distillation.code_rate > 0 && parameter_count(teacher.spec) <= kMaxMovingWeights;
-    AffineStudent student(quantized.spec, quantized.weights, moves_codes, pool);
+    bool moves_codes = options.distillation.code_rate > 0 && parameter_count(teacher.spec) <= kMaxMovingWeights;
+    // Heads whose pairs are ordered otherwise have their rows in another order.
+    for (size_t i = 0; i < teacher.spec.layers.size(); ++i) {
+      moves_codes = moves_codes && teacher.spec.layers[i].rope_style == quantized.spec.layers[i].rope_style;
+    }
+    AffineStudent student(quantized.spec, quantized.weights, moves_codes ? &teacher.weights : nullptr, pool);
     DistillOptions settings = options.distillation;
     if (settings.n_steps == 0) settings.n_steps = default_steps(teacher.spec, settings.batch_tokens);
     settings.on_progress = [&](int64_t steps, double /*held_out*/) {
