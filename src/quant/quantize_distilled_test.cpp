@@ -25,6 +25,9 @@ QuantizeOptions distill_options(const ScratchFolder& folder, const std::string& 
   options.calibration = {folder.write("text.txt", text)};
   options.calibration_tokens = 2048;
   options.distillation.n_steps = 12;
+  // Random weights bear large steps.
+  options.distillation.grid_rate = 0.01;
+  options.distillation.code_rate = 0.01;
   options.distillation.batch_tokens = 1024;
   options.distillation.steps_per_check = 6;
   options.n_threads = 2;

@@ -179,7 +179,7 @@ int run_quantize(int argc, const char* const* argv) {
   args.section("Method");
   args.text("--method", "METHOD", flags.method,
             "rtn rounds; fit fits scales to the inputs that calibration sees; gptq also lets weights make up for each "
-            "other's errors, affine only; dwq then trains scales, biases and codes against the float model (default: "
+            "other's errors, affine only; dwq then trains scales and biases against the float model (default: "
             "rtn; with --target-bpw gptq, GGUF fit)");
   args.list("--calibration", "FILE", options.calibration,
             "text for all methods but rtn, or .jsonl with a key \"text\"; may be given again (default: a text of the "
@@ -190,7 +190,7 @@ int run_quantize(int argc, const char* const* argv) {
                "steps of dwq, of 2048 tokens of the calibration text each (default: 150, fewer for models above 120M "
                "parameters)");
   args.number("--learning-rate", "X", flags.learning_rate, 1e-6, 1.0,
-              "how far a step of dwq moves weights at most, in units of their scale (default: 0.01)");
+              "how far a step of dwq moves weights at most, in units of their scale (default: 0.0004)");
   args.integer("--seed", "N", seed, 0, int64_t{1} << 62,
                "of what --target-bpw samples and of the order of the text in dwq (default: 0)");
   args.integer("--threads", "N", n_threads, 0, 1024, "threads (default: every core)");
@@ -213,7 +213,6 @@ int run_quantize(int argc, const char* const* argv) {
   options.distillation.seed = static_cast<uint64_t>(seed);
   if (flags.learning_rate) {
     options.distillation.grid_rate = *flags.learning_rate;
-    options.distillation.code_rate = *flags.learning_rate;
   }
   choose_format(args, flags, options);
   const bool is_gguf = options.format == ModelFormat::kGguf;
