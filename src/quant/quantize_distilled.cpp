@@ -51,15 +51,14 @@ Chunks read_chunks(const QuantizeOptions& options) {
     const bool is_held_out = n++ % kHeldOutStep == 1 && chunks.held_out.size() < kMaxHeldOut;
     (is_held_out ? chunks.held_out : chunks.train).push_back(std::move(chunk));
   };
-  if (options.calibration.empty()) {
-    const std::vector<int32_t> ids = text.tokenizer->encode(default_calibration_text());
-    for (size_t begin = 0; begin + kChunkTokens <= ids.size(); begin += kChunkTokens) {
-      add({ids.begin() + static_cast<std::ptrdiff_t>(begin),
-           ids.begin() + static_cast<std::ptrdiff_t>(begin + kChunkTokens)});
-    }
-  }
   for (const std::string& path : options.calibration) {
-    for (auto& chunk : read_text_set(path, text, {int64_t{kChunkTokens}, 0}).chunks) add(std::move(chunk));
+    for (auto& chunk : read_text_set(path, text, {static_cast<int64_t>(kChunkTokens), 0}).chunks) add(std::move(chunk));
+  }
+  if (!options.calibration.empty()) return chunks;
+  const std::vector<int32_t> ids = text.tokenizer->encode(default_calibration_text());
+  for (size_t begin = 0; begin < ids.size(); begin += kChunkTokens) {
+    const size_t end = std::min(ids.size(), begin + kChunkTokens);
+    add({ids.begin() + static_cast<std::ptrdiff_t>(begin), ids.begin() + static_cast<std::ptrdiff_t>(end)});
   }
   return chunks;
 }
