@@ -190,7 +190,7 @@ int run_quantize(int argc, const char* const* argv) {
                "steps of dwq, of 2048 tokens of the calibration text each (default: 150, fewer for models above 120M "
                "parameters)");
   args.number("--learning-rate", "X", flags.learning_rate, 1e-6, 1.0,
-              "how far a step of dwq moves weights at most, in units of their scale (default: 0.0004)");
+              "how far a step of dwq moves weights at most, in units of their scale (default: 0.004)");
   args.integer("--seed", "N", seed, 0, int64_t{1} << 62,
                "of what --target-bpw samples and of the order of the text in dwq (default: 0)");
   args.integer("--threads", "N", n_threads, 0, 1024, "threads (default: every core)");
