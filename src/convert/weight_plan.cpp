@@ -87,6 +87,15 @@ void write_floats(const MatrixJob& job, DType dtype, const ByteSink& sink) {
   });
 }
 
+// Scales inside blocks, or 8-bit floats: only decoding shows a NaN.
+void check_hidden_scales(const MatrixJob& job) {
+  std::vector<float> values;
+  job.for_each_chunk([&](int64_t begin, int64_t end) {
+    job.decode(begin, end, values);
+    check_finite(std::as_bytes(std::span(values)), DType::kF32, job.matrix.name);
+  });
+}
+
 /// Sums of a comparison of values before and after.
 struct ErrorSums {
   double squares = 0;
@@ -306,15 +315,6 @@ class Planner {
     }
   }
 
-  // Scales inside blocks, or 8-bit floats: only decoding shows a NaN.
-  static void check_hidden_scales(const MatrixJob& job) {
-    std::vector<float> values;
-    job.for_each_chunk([&](int64_t begin, int64_t end) {
-      job.decode(begin, end, values);
-      check_finite(std::as_bytes(std::span(values)), DType::kF32, job.matrix.name);
-    });
-  }
-
   void plan_blocks(const MatrixJob& job, const std::string& name, const std::vector<int64_t>& shape) {
     const DType dtype = nearest_block_type(job.matrix);
     if (job.matrix.cols % dtype_info(dtype).block_values != 0) {
@@ -453,5 +453,18 @@ class Planner {
 }  // namespace
 
 WeightPlan plan_weights(const WeightPlanInput& input) { return Planner(input).plan(); }
+
+void check_finite_weights(const BindingReport& binding, const WeightSource& weights) {
+  for (size_t i = 0; i < binding.table.size(); ++i) {
+    const TensorMatch& match = binding.matches[i];
+    if (match.weight == nullptr) continue;
+    if (!match.quantization && is_float_dtype(match.weight->dtype)) {
+      check_finite(match.weight->data, match.weight->dtype, match.weight->name);
+    } else {
+      check_hidden_scales({stored_matrix(match), match, {binding.table[i].role, nullptr, nullptr}});
+    }
+    weights.release(*match.weight);
+  }
+}
 
 }  // namespace mobilellm

@@ -41,4 +41,8 @@ struct WeightPlanInput {
 /// Reads vectors and no matrices. The plan refers to the input's weights and functions.
 WeightPlan plan_weights(const WeightPlanInput& input);
 
+/// Reads every weight of a model; `binding` must be of `weights` and without errors. Throws kCorruptData naming the
+/// tensor and the place of a NaN or infinity.
+void check_finite_weights(const BindingReport& binding, const WeightSource& weights);
+
 }  // namespace mobilellm

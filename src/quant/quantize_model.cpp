@@ -14,6 +14,8 @@
 #include "base/thread_pool.h"
 #include "base/topology.h"
 #include "convert/matrix_quantizer.h"
+#include "convert/weight_plan.h"
+#include "model/binding.h"
 #include "model/checkpoint.h"
 #include "model/loader.h"
 #include "quant/default_text.h"
@@ -179,6 +181,7 @@ class Quantization {
     std::optional<LoadedModel> model;
     std::optional<ModelMoments> moments;
     if (options_.method != QuantMethod::kRtn || options_.target_bpw) {
+      check_source();
       model = load_model(options_.source);
       is_tied_ = model->spec.is_output_tied;
       chunks_ = read_chunks(*model);
@@ -209,6 +212,14 @@ class Quantization {
       fail(ErrorCode::kCancelled, "[quant] stopped; nothing was written to {}", options_.target);
     }
     if (options_.on_progress) options_.on_progress(stage, fraction);
+  }
+
+  // Calibration would spread a NaN over all that it learns, and nothing would tell where it came from.
+  void check_source() const {
+    const CheckpointDir source = open_checkpoint(options_.source);
+    const BindingReport binding =
+        match_tensors(describe_checkpoint(source), *source.weights, checkpoint_quantization(source));
+    if (binding.first_error().empty()) check_finite_weights(binding, *source.weights);
   }
 
   // The matrices of the target, by the names they will have there.
