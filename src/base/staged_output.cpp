@@ -2,7 +2,6 @@
 #include "base/staged_output.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -16,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/folder_lock.h"
 
 namespace mobilellm {
 namespace {
@@ -54,15 +54,6 @@ bool rename_to_new_name(const std::string& from, const std::string& to) {
   return ::rename(from.c_str(), to.c_str()) == 0;
 }
 
-// A descriptor of the folder that holds its lock; -1 when another process has it or there is none.
-int lock_folder(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (descriptor < 0) return -1;
-  if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) return descriptor;
-  ::close(descriptor);
-  return -1;
-}
-
 // Removes folders that killed processes left. One that was just made may not be locked yet.
 void remove_leftovers(const std::string& parent, const std::string& prefix) {
   constexpr time_t kSeconds = 60;
@@ -87,16 +78,22 @@ std::string without_slashes(std::string path) {
 
 }  // namespace
 
-StagedOutput::StagedOutput(std::string target, Kind kind) : target_(without_slashes(std::move(target))), kind_(kind) {
-  const std::string name = file_name(target_);
-  if (!is_plain_file_name(name)) {
-    fail(ErrorCode::kInvalidArgument, "[output] '{}' cannot be the name of an output", target_);
+std::string StagedOutput::check_target(std::string target) {
+  target = without_slashes(std::move(target));
+  if (!is_plain_file_name(file_name(target))) {
+    fail(ErrorCode::kInvalidArgument, "[output] '{}' cannot be the name of an output", target);
   }
-  if (path_exists(target_)) fail_exists(target_);
-  const std::string parent = parent_directory(target_);
+  if (path_exists(target)) fail_exists(target);
+  const std::string parent = parent_directory(target);
   if (!directory_exists(parent)) {
-    fail(ErrorCode::kNotFound, "[output] {}: the folder {} does not exist; create it first", target_, parent);
+    fail(ErrorCode::kNotFound, "[output] {}: the folder {} does not exist; create it first", target, parent);
   }
+  return target;
+}
+
+StagedOutput::StagedOutput(std::string target, Kind kind) : target_(check_target(std::move(target))), kind_(kind) {
+  const std::string name = file_name(target_);
+  const std::string parent = parent_directory(target_);
   remove_leftovers(parent, fmt::format(".{}.partial-", name));
   constexpr int kMaxLeftovers = 1000;
   for (int i = 0; i < kMaxLeftovers; ++i) {

@@ -17,7 +17,10 @@ class StagedOutput {
     kFolder,  ///< The target is a folder of files.
   };
 
-  /// Throws kInvalidArgument when the target exists, kNotFound when its parent folder does not, kIo otherwise.
+  /// The target without slashes at its end, before any work for it is done. Throws kInvalidArgument when it exists or
+  /// is no name, kNotFound when its parent folder does not exist.
+  static std::string check_target(std::string target);
+  /// Throws as check_target(), kIo otherwise.
   StagedOutput(std::string target, Kind kind);
   ~StagedOutput();
   StagedOutput(const StagedOutput&) = delete;

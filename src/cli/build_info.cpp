@@ -3,6 +3,8 @@
 
 #include <fmt/core.h>
 
+#include <filesystem>
+
 #include "cli/commit.h"
 
 namespace mobilellm::cli {
@@ -24,6 +26,12 @@ std::string build_text() {
   text += ", debug build: slow";
 #endif
   return text + ")";
+}
+
+std::string build_identity() {
+  std::error_code error;
+  const auto modified = std::filesystem::last_write_time("/proc/self/exe", error);
+  return fmt::format("{} {}", build_text(), error ? 0 : modified.time_since_epoch().count());
 }
 
 }  // namespace mobilellm::cli

@@ -91,13 +91,13 @@ void store(const AffineStudent& student, const AffineStudent::Snapshot& state, c
 
 }  // namespace
 
-QuantizeReport quantize_distilled(const QuantizeOptions& options) {
+QuantizeReport quantize_distilled(const QuantizeOptions& options, KeptRun& kept) {
   StagedOutput staged(options.target, StagedOutput::Kind::kFile);
   const std::string folder = staged.file(file_name(staged.target()));
   QuantizeOptions first = options;
   first.target = folder;
   first.method = QuantMethod::kGptq;
-  QuantizeReport report = quantize_model(first);
+  QuantizeReport report = quantize_kept(first, &kept);
 
   Chunks chunks = read_chunks(options);
   if (chunks.train.empty()) std::swap(chunks.train, chunks.held_out);

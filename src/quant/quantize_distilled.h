@@ -5,8 +5,10 @@
 
 namespace mobilellm {
 
+class KeptRun;
+
 /// quantize_model() for method kDwq: the model is quantized by kGptq beside the target, trained, and takes the target's
-/// name when it is complete. Throws as quantize_model().
-QuantizeReport quantize_distilled(const QuantizeOptions& options);
+/// name when it is complete. `kept` takes what kGptq finishes. Throws as quantize_model().
+QuantizeReport quantize_distilled(const QuantizeOptions& options, KeptRun& kept);
 
 }  // namespace mobilellm

@@ -53,18 +53,26 @@ TEST(QuantizeDistilled, LowersTheDivergenceForAnyNumberOfThreads) {
   EXPECT_NE(weights_of(folder / "other"), weights_of(folder / "two"));
 }
 
-TEST(QuantizeDistilled, LeavesNothingWhenStopped) {
+TEST(QuantizeDistilled, ContinuesAfterItsFirstPart) {
   const ScratchFolder folder;
-  QuantizeOptions options = distill_options(folder, "out");
+  QuantizeOptions options = distill_options(folder, "whole");
+  options.distillation.n_steps = 4;
+  quantize_model(options);
+  options.target = folder / "out";
   std::atomic<bool> stop = false;
   options.cancel = &stop;
   options.on_progress = [&](const char* stage, double fraction) {
     if (std::string_view(stage) == "distilling" && fraction > 0.2) stop = true;
   };
-  expect_error(ErrorCode::kCancelled, {"out"}, [&] { quantize_model(options); });
-  EXPECT_TRUE(stop);
+  expect_error(ErrorCode::kCancelled, {"out", "run the same command again"}, [&] { quantize_model(options); });
+  EXPECT_FALSE(directory_exists(folder / "out"));
+  EXPECT_TRUE(file_exists(folder / ".out.unfinished/model.layers.2.self_attn.q_proj.weight.part"));
+  stop = false;
+  options.on_progress = {};
+  quantize_model(options);
+  EXPECT_EQ(weights_of(folder / "out"), weights_of(folder / "whole"));
   for (const auto& entry : std::filesystem::directory_iterator(folder / "")) {
-    EXPECT_EQ(entry.path().filename(), "text.txt");
+    EXPECT_NE(entry.path().filename().string().front(), '.') << entry.path();
   }
 }
 

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/json.h"
+#include "base/staged_output.h"
 #include "base/thread_pool.h"
 #include "base/topology.h"
 #include "convert/matrix_quantizer.h"
@@ -19,6 +20,7 @@
 #include "model/checkpoint.h"
 #include "model/loader.h"
 #include "quant/default_text.h"
+#include "quant/kept_run.h"
 #include "quant/plan_storage.h"
 #include "quant/quantize_distilled.h"
 
@@ -51,11 +53,23 @@ const InputMoments* moments_of(const ModelMoments* moments, bool is_tied, Tensor
   return &moments->of(role, layer);
 }
 
+void check_cancel(const QuantizeOptions& options) {
+  if (options.cancel != nullptr && options.cancel->load(std::memory_order_relaxed)) {
+    fail(ErrorCode::kCancelled, "[quant] stopped; nothing was written to {}", options.target);
+  }
+}
+
 class ModelQuantizer final : public MatrixQuantizer {
  public:
   ModelQuantizer(const QuantizeOptions& options, const StoragePlan& plan, const ModelMoments* moments, bool is_tied,
-                 ThreadPool& pool, QuantizeReport& report)
-      : options_(options), plan_(plan), moments_(moments), is_tied_(is_tied), pool_(pool), report_(report) {}
+                 KeptRun* kept, ThreadPool& pool, QuantizeReport& report)
+      : options_(options),
+        plan_(plan),
+        moments_(moments),
+        is_tied_(is_tied),
+        kept_(kept),
+        pool_(pool),
+        report_(report) {}
 
   std::optional<MatrixStorage> choose_storage(const TensorEntry& entry, DType dtype) override {
     std::optional<MatrixStorage> storage = plan_.at({entry.role, entry.layer}).storage;
@@ -69,7 +83,9 @@ class ModelQuantizer final : public MatrixQuantizer {
 
   void encode(const TensorEntry& entry, int64_t row_begin, int64_t row_end, const float* values,
               EncodedMatrix& out) override {
-    if (row_begin == 0) begin_matrix(entry, out.view());
+    check_cancel(options_);
+    if (row_begin == 0) begin_matrix(entry, out);
+    if (is_restored_) return;
     const StoredMatrix& matrix = out.view();
     if (matrix.bits != 0 && matrix.codec == find_codec("affine")) {
       layer_->quantize_rows(values, row_begin, row_end, out, pool_);
@@ -79,11 +95,22 @@ class ModelQuantizer final : public MatrixQuantizer {
                    has_importance ? std::span<const float>(diagonal_) : std::span<const float>(), out);
     }
     add_errors(values, row_begin, row_end, matrix);
-    if (row_end == matrix.rows) end_matrix();
+    if (row_end == matrix.rows) end_matrix(out);
   }
 
  private:
-  void begin_matrix(const TensorEntry& entry, const StoredMatrix& matrix) {
+  void begin_matrix(const TensorEntry& entry, EncodedMatrix& out) {
+    const StoredMatrix& matrix = out.view();
+    std::optional<QuantizedMatrix> restored;
+    storage_ = matrix.bits == 0
+                   ? dtype_name(matrix.dtype)
+                   : fmt::format("{} {} bits, group {}", matrix.codec->name(), matrix.bits, matrix.group_size);
+    if (kept_ != nullptr) restored = kept_->restore(entry.names.front(), storage_, out);
+    is_restored_ = restored.has_value();
+    if (is_restored_) {
+      report_.matrices.push_back(std::move(*restored));
+      return;
+    }
     const InputMoments* moments = moments_of(moments_, is_tied_, entry.role, entry.layer);
     diagonal_ = moments == nullptr ? std::vector<float>() : moments->diagonal();
     name_ = entry.names.front();
@@ -126,24 +153,24 @@ class ModelQuantizer final : public MatrixQuantizer {
       squared_error_ += errors[row];
       squares_ += squares[row];
     }
-    storage_ = matrix.bits == 0
-                   ? dtype_name(matrix.dtype)
-                   : fmt::format("{} {} bits, group {}", matrix.codec->name(), matrix.bits, matrix.group_size);
     n_values_ = matrix.rows * matrix.cols;
   }
 
-  void end_matrix() {
+  void end_matrix(EncodedMatrix& out) {
     const double relative = squares_ > 0.0 ? std::sqrt(squared_error_ / squares_) : 0.0;
     report_.matrices.push_back(
         {name_, storage_, n_values_, relative, planned_->predicted_loss, planned_->rounding_loss});
+    if (kept_ != nullptr) kept_->keep(report_.matrices.back(), out);
   }
 
   const QuantizeOptions& options_;
   const StoragePlan& plan_;
   const ModelMoments* moments_;
   bool is_tied_;
+  KeptRun* kept_;
   ThreadPool& pool_;
   QuantizeReport& report_;
+  bool is_restored_ = false;
   // Of the matrix that is being encoded; the layer quantizer serves all that read the same input.
   std::optional<LayerQuantizer> layer_;
   const InputMoments* layer_moments_ = nullptr;
@@ -161,8 +188,9 @@ void check_options(const QuantizeOptions& options) {
   }
   const bool is_affine = options.format == ModelFormat::kMlx && options.params.mode == QuantMode::kAffine;
   if (options.format == ModelFormat::kMlx) check_quantization_params(options.params);
-  if (options.method == QuantMethod::kGptq && !is_affine) {
-    fail(ErrorCode::kInvalidArgument, "[quant] method gptq: expected affine groups; use fit or rtn for other formats");
+  if ((options.method == QuantMethod::kGptq || options.method == QuantMethod::kDwq) && !is_affine) {
+    fail(ErrorCode::kInvalidArgument, "[quant] method {}: expected affine groups; use fit or rtn for other formats",
+         quant_method_name(options.method));
   }
   if (options.recipe != nullptr && (options.recipe->format != options.format || options.target_bpw)) {
     fail(ErrorCode::kInvalidArgument, "[quant] recipe {}: expected it without target_bpw, for {}", options.recipe->name,
@@ -172,11 +200,10 @@ void check_options(const QuantizeOptions& options) {
 
 class Quantization {
  public:
-  explicit Quantization(const QuantizeOptions& options)
-      : options_(options), pool_(options.n_threads > 0 ? options.n_threads : usable_cores()) {}
+  Quantization(const QuantizeOptions& options, KeptRun* kept)
+      : options_(options), kept_(kept), pool_(options.n_threads > 0 ? options.n_threads : usable_cores()) {}
 
   QuantizeReport run() {
-    check_options(options_);
     const std::vector<TensorEntry> matrices = target_matrices();
     std::optional<LoadedModel> model;
     std::optional<ModelMoments> moments;
@@ -191,10 +218,9 @@ class Quantization {
       report_.n_calibration_tokens = moments->n_tokens();
     }
     const ModelMoments* all_moments = moments ? &*moments : nullptr;
-    const StoragePlan plan =
-        options_.target_bpw ? plan_mixture(*model, matrices, all_moments) : plan_fixed(options_, spec_, matrices);
+    const StoragePlan plan = make_plan(model ? &*model : nullptr, matrices, all_moments);
     model.reset();
-    ModelQuantizer quantizer(options_, plan, all_moments, is_tied_, pool_, report_);
+    ModelQuantizer quantizer(options_, plan, all_moments, is_tied_, kept_, pool_, report_);
     ConvertOptions convert;
     convert.source = options_.source;
     convert.target = options_.target;
@@ -208,9 +234,7 @@ class Quantization {
 
  private:
   void progress(const char* stage, double fraction) const {
-    if (options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed)) {
-      fail(ErrorCode::kCancelled, "[quant] stopped; nothing was written to {}", options_.target);
-    }
+    check_cancel(options_);
     if (options_.on_progress) options_.on_progress(stage, fraction);
   }
 
@@ -230,6 +254,17 @@ class Quantization {
     std::vector<TensorEntry> entries = tensor_table(description);
     std::erase_if(entries, [](const TensorEntry& entry) { return !entry.is_matrix(); });
     return entries;
+  }
+
+  StoragePlan make_plan(const LoadedModel* model, std::span<const TensorEntry> matrices,
+                        const ModelMoments* moments) const {
+    if (!options_.target_bpw) return plan_fixed(options_, spec_, matrices);
+    if (kept_ != nullptr) {
+      if (const auto kept = kept_->plan()) return *kept;
+    }
+    StoragePlan plan = plan_mixture(*model, matrices, moments);
+    if (kept_ != nullptr) kept_->keep_plan(plan);
+    return plan;
   }
 
   StoragePlan plan_mixture(const LoadedModel& model, std::span<const TensorEntry> matrices,
@@ -279,6 +314,7 @@ class Quantization {
   }
 
   const QuantizeOptions& options_;
+  KeptRun* kept_;
   mutable ThreadPool pool_;
   QuantizeReport report_;
   ModelSpec spec_;
@@ -288,9 +324,27 @@ class Quantization {
 
 }  // namespace
 
+QuantizeReport quantize_kept(const QuantizeOptions& options, KeptRun* kept) {
+  return Quantization(options, kept).run();
+}
+
 QuantizeReport quantize_model(const QuantizeOptions& options) {
-  if (options.method == QuantMethod::kDwq) return quantize_distilled(options);
-  return Quantization(options).run();
+  check_options(options);
+  (void)StagedOutput::check_target(options.target);
+  // Rounding takes seconds: it starts anew.
+  if (options.method == QuantMethod::kRtn && !options.target_bpw) return quantize_kept(options, nullptr);
+  KeptRun kept(options);
+  try {
+    QuantizeReport report =
+        options.method == QuantMethod::kDwq ? quantize_distilled(options, kept) : quantize_kept(options, &kept);
+    kept.remove();
+    return report;
+  } catch (const Error& error) {
+    // What the system or the user stopped may go on; the same command would fail again for other reasons.
+    const bool may_go_on = error.code() == ErrorCode::kCancelled || error.code() == ErrorCode::kIo;
+    if (!may_go_on) kept.remove();
+    throw Error(error.code(), error.what() + kept.hint());
+  }
 }
 
 }  // namespace mobilellm

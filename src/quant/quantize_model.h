@@ -34,7 +34,10 @@ struct QuantizeOptions {
   std::vector<std::string> calibration;
   int64_t calibration_tokens = 32768;
   DistillOptions distillation;  ///< Of kDwq; n_steps 0: what about 15 minutes on two cores allow.
-  int n_threads = 0;            ///< 0: every core this process may use.
+  /// Names the build, so that no other one continues what this one began (see kept_run.h: whatever changes the result
+  /// must be in its run_identity()).
+  std::string program;
+  int n_threads = 0;  ///< 0: every core this process may use.
   /// "reading", "calibrating", "measuring", "choosing bits", "quantizing" or "distilling", and the share of it that is
   /// done.
   std::function<void(const char* stage, double fraction)> on_progress;
@@ -64,8 +67,14 @@ struct QuantizeReport {
 
 /// Everything but norms and biases is quantized, embedding and head too. Rows that do not divide into the chosen groups
 /// or blocks take a smaller group or a type with smaller blocks, or stay float; the report says which. The result does
-/// not depend on the number of threads. Throws as convert_model(); kInvalidArgument for a method that the format has
-/// not, or calibration text without tokens.
+/// not depend on the number of threads. When a calibrated run is cancelled, killed or stopped by the system, its
+/// finished matrices stay in ".NAME.unfinished" beside the target, and the same run goes on from there with the same
+/// result; a run with other options, files or programs starts over. Throws as convert_model(); kInvalidArgument for a
+/// method that the format has not, or calibration text without tokens.
 QuantizeReport quantize_model(const QuantizeOptions& options);
+
+class KeptRun;
+/// The same for method kGptq and below, with parts that another keeps; null: none are kept.
+QuantizeReport quantize_kept(const QuantizeOptions& options, KeptRun* kept);
 
 }  // namespace mobilellm

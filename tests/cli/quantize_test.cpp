@@ -2,6 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <thread>
+
 #include "base/json.h"
 #include "tests/cli/program.h"
 
@@ -72,6 +77,60 @@ TEST(Quantize, MixesByRecipeOverrideAndTarget) {
                         "--calibration-tokens", "1024"});
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("matrices by gptq"));
+}
+
+// Nothing has the final name, and the same command finishes the work.
+TEST(Quantize, InterruptedRunsContinue) {
+  const ScratchDir folder;
+  std::vector<std::string> words = {"quantize", golden("e2e/r1_chat"),  "-o",  folder.path("whole"), "--target-bpw",
+                                    "12",       "--calibration-tokens", "1024"};
+  EXPECT_EQ(run_program(words).status, 0);
+  for (const int signal : {SIGINT, SIGKILL, SIGTERM}) {
+    const std::string name = std::to_string(signal);
+    const std::string kept = folder.path("." + name + ".unfinished");
+    words[3] = folder.path(name);
+    RunningProgram program(words);
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (!std::filesystem::exists(kept + "/plan.part") && std::chrono::steady_clock::now() < give_up) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    program.send_signal(signal);
+    const ProgramResult result = program.wait();
+    if (result.status == 0) GTEST_SKIP() << "this machine was done before the signal came";
+    EXPECT_EQ(result.status, 128 + signal);
+    EXPECT_FALSE(std::filesystem::exists(words[3]));
+    EXPECT_TRUE(std::filesystem::exists(kept + "/plan.part"));
+    if (signal != SIGKILL) {
+      EXPECT_THAT(result.err, HasSubstr("run the same command again to continue"));
+    }
+    const ProgramResult last = run_program(words);
+    EXPECT_EQ(last.status, 0) << last.err;
+    EXPECT_EQ(read_text(words[3] + "/model.safetensors"), read_text(folder.path("whole/model.safetensors")));
+    EXPECT_EQ(read_text(words[3] + "/config.json"), read_text(folder.path("whole/config.json")));
+    EXPECT_FALSE(std::filesystem::exists(kept));
+  }
+}
+
+// Killed after any time: either nothing or the whole has the final name.
+TEST(Quantize, KilledRunsLeaveAllOrNothing) {
+  const ScratchDir folder;
+  for (const bool is_convert : {false, true}) {
+    const std::string target = folder.path(is_convert ? "out.gguf" : "out");
+    std::vector<std::string> words = {is_convert ? "convert" : "quantize", golden("e2e/r1_chat"), "-o", target};
+    EXPECT_EQ(run_program(words).status, 0);
+    const bool is_file = std::filesystem::is_regular_file(target);
+    const std::string expected = read_text(is_file ? target : target + "/model.safetensors");
+    for (int milliseconds = 0; milliseconds < 40; milliseconds += 2) {
+      std::filesystem::remove_all(target);
+      RunningProgram program(words);
+      std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+      program.send_signal(SIGKILL);
+      program.wait();
+      if (!std::filesystem::exists(target)) continue;
+      EXPECT_EQ(read_text(is_file ? target : target + "/model.safetensors"), expected);
+      EXPECT_EQ(run_program({"inspect", target}).status, 0);
+    }
+  }
 }
 
 TEST(Quantize, Misuse) {

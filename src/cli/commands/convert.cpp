@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/args.h"
+#include "cli/build_info.h"
 #include "cli/commands/commands.h"
 #include "cli/terminal.h"
 #include "quality/measured_model.h"
@@ -188,6 +189,7 @@ int run_dynamic_quant(const Args& args, const ConvertFlags& flags, const Convert
   check_quantization_params({QuantMode::kAffine, 4, *options.target_group});
   options.calibration = flags.calibration;
   options.cancel = &CancelScope::flag();
+  options.program = build_identity();
   const CancelScope scope;
   ProgressBar bar("quantizing");
   std::string stage;

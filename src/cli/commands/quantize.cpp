@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/args.h"
+#include "cli/build_info.h"
 #include "cli/commands/commands.h"
 #include "cli/quantize_report.h"
 #include "cli/terminal.h"
@@ -156,7 +157,8 @@ int run_quantize(int argc, const char* const* argv) {
   int64_t seed = 0;
   Args args("quantize",
             "Writes a model in fewer bits, embedding and output table included: an mlx-lm folder, or a GGUF file. The "
-            "target appears only when it is complete.",
+            "target appears only when it is complete. A run with calibration that was interrupted continues when the "
+            "same command is run again.",
             "[--model-path] PATH --output PATH [flags]");
   args.text("--model-path,--hf-path,--model", "PATH", flags.model_path, "model folder or .gguf file to quantize");
   args.positional("PATH", flags.positional_path, "the same without the flag");
@@ -235,6 +237,7 @@ int run_quantize(int argc, const char* const* argv) {
     bar->update(fraction);
   };
   options.cancel = &CancelScope::flag();
+  options.program = build_identity();
   QuantizeReport report;
   try {
     report = quantize_model(options);

@@ -1,0 +1,221 @@
+// The identity of a run, and the form of its parts.
+#include "quant/kept_run.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/json.h"
+#include "base/staged_output.h"
+
+namespace mobilellm {
+namespace {
+
+constexpr const char* kPlanName = "plan";
+// Grows when the form of the parts changes.
+constexpr int kPartsVersion = 1;
+constexpr size_t kMaxTextBytes = size_t{256} << 20;
+
+std::string unfinished_folder(const std::string& target) {
+  const std::string plain = StagedOutput::check_target(target);
+  return join_path(parent_directory(plain), fmt::format(".{}.unfinished", file_name(plain)));
+}
+
+Json file_identity(const std::string& path) {
+  struct stat info{};
+  if (::stat(path.c_str(), &info) != 0) return {};
+#if defined(__APPLE__)
+  const timespec modified = info.st_mtimespec;
+#else
+  const timespec modified = info.st_mtim;
+#endif
+  return Json::object()
+      .set("name", file_name(path))
+      .set("bytes", static_cast<int64_t>(info.st_size))
+      .set("seconds", static_cast<int64_t>(modified.tv_sec))
+      .set("nanoseconds", static_cast<int64_t>(modified.tv_nsec));
+}
+
+// All files of a folder; of a GGUF set all that lie beside the given one.
+Json source_identity(const std::string& source) {
+  std::vector<std::string> paths;
+  const bool is_folder = directory_exists(source);
+  std::error_code ignored;
+  if (is_folder || source.find("-of-") != std::string::npos) {
+    const std::string folder = is_folder ? source : parent_directory(source);
+    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+      const std::string path = entry.path().string();
+      if (file_exists(path) && (is_folder || path.ends_with(".gguf"))) paths.push_back(path);
+    }
+  } else {
+    paths.push_back(source);
+  }
+  std::sort(paths.begin(), paths.end());
+  Json files = Json::array();
+  for (const std::string& path : paths) files.push(file_identity(path));
+  return Json::object()
+      .set("path", std::filesystem::weakly_canonical(source, ignored).string())
+      .set("files", std::move(files));
+}
+
+Json storage_json(const MatrixStorage& storage) {
+  return Json::object()
+      .set("type", dtype_name(storage.block_type))
+      .set("mode", quant_mode_name(storage.params.mode))
+      .set("bits", storage.params.bits)
+      .set("group", storage.params.group_size)
+      .set("scales", dtype_name(storage.scale_dtype));
+}
+
+MatrixStorage read_storage(JsonObjectReader reader) {
+  MatrixStorage storage;
+  storage.block_type = find_dtype(reader.get_string("type")).value();
+  storage.params.mode = find_quant_mode(reader.get_string("mode")).value();
+  storage.params.bits = static_cast<int>(reader.get_int("bits", 0, 64));
+  storage.params.group_size = static_cast<int>(reader.get_int("group", 0, 1024));
+  storage.scale_dtype = find_dtype(reader.get_string("scales")).value();
+  return storage;
+}
+
+Json overrides_json(const std::vector<StorageOverride>& overrides) {
+  Json list = Json::array();
+  for (const StorageOverride& override : overrides) {
+    Json row = Json::object().set("pattern", override.pattern);
+    if (override.storage) row.set("storage", storage_json(*override.storage));
+    list.push(std::move(row));
+  }
+  return list;
+}
+
+Json calibration_json(const std::vector<std::string>& paths) {
+  Json list = Json::array();
+  for (const std::string& path : paths) {
+    const std::string text = read_file(path, kMaxTextBytes);
+    list.push(Json::object()
+                  .set("name", file_name(path))
+                  .set("bytes", static_cast<int64_t>(text.size()))
+                  .set("hash", fmt::format("{:016x}", content_hash(std::as_bytes(std::span(text))))));
+  }
+  return list;
+}
+
+std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
+
+std::string text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+}  // namespace
+
+std::string run_identity(const QuantizeOptions& options) {
+  Json text = Json::object();
+  text.set("parts", kPartsVersion)
+      .set("program", options.program)
+      .set("source", source_identity(options.source))
+      .set("format", model_format_name(options.format))
+      .set("params", storage_json({DType::kU32, options.params, DType::kF32}))
+      .set("block_type", dtype_name(options.block_type))
+      .set("recipe", options.recipe == nullptr ? "" : options.recipe->name)
+      .set("target_bpw", options.target_bpw ? Json(*options.target_bpw) : Json())
+      .set("target_group", options.target_group ? Json(*options.target_group) : Json())
+      .set("overrides", overrides_json(options.overrides))
+      .set("method", quant_method_name(options.method))
+      .set("seed", options.seed)
+      .set("calibration", calibration_json(options.calibration))
+      .set("calibration_tokens", options.calibration_tokens);
+  return text.dump_pretty() + "\n";
+}
+
+KeptRun::KeptRun(const QuantizeOptions& options) : store_(unfinished_folder(options.target), run_identity(options)) {}
+
+std::optional<StoragePlan> KeptRun::plan() const {
+  const auto bytes = store_.load(kPlanName);
+  if (!bytes) return std::nullopt;
+  const std::string origin = "[quant] kept plan";
+  const Json rows = Json::parse(text_of(*bytes), origin);
+  StoragePlan plan;
+  for (const Json& row : rows.as_array()) {
+    JsonObjectReader reader(row, origin);
+    PlannedStorage& planned = plan[{static_cast<TensorRole>(reader.get_int("role", 0, 255)),
+                                    static_cast<int>(reader.get_int("layer", -1, INT32_MAX))}];
+    if (reader.has("storage")) planned.storage = read_storage(reader.get_object("storage"));
+    planned.predicted_loss = reader.get_number("predicted", -1e300, 1e300);
+    planned.rounding_loss = reader.get_number("rounding", -1e300, 1e300);
+  }
+  return plan;
+}
+
+void KeptRun::keep_plan(const StoragePlan& plan) {
+  Json rows = Json::array();
+  for (const auto& [matrix, planned] : plan) {
+    Json row = Json::object()
+                   .set("role", static_cast<int>(matrix.first))
+                   .set("layer", matrix.second)
+                   .set("predicted", planned.predicted_loss)
+                   .set("rounding", planned.rounding_loss);
+    if (planned.storage) row.set("storage", storage_json(*planned.storage));
+    rows.push(std::move(row));
+  }
+  const std::string text = rows.dump();
+  const std::array pieces = {bytes_of(text)};
+  store_.save(kPlanName, pieces);
+}
+
+std::optional<QuantizedMatrix> KeptRun::restore(const std::string& name, const std::string& storage,
+                                                EncodedMatrix& out) const {
+  const auto bytes = store_.load(name);
+  if (!bytes) return std::nullopt;
+  uint64_t n_text = 0;
+  const std::span<std::byte> parts[] = {out.data(), out.scales(), out.biases()};
+  std::span<const std::byte> rest = *bytes;
+  if (rest.size() < sizeof(n_text)) return std::nullopt;
+  std::memcpy(&n_text, rest.data(), sizeof(n_text));
+  rest = rest.subspan(sizeof(n_text));
+  if (rest.size() < n_text || rest.size() - n_text != parts[0].size() + parts[1].size() + parts[2].size()) {
+    return std::nullopt;
+  }
+  const std::string origin = "[quant] kept matrix";
+  const Json row = Json::parse(text_of(rest.first(n_text)), origin);
+  JsonObjectReader reader(row, origin);
+  if (reader.get_string("storage") != storage) return std::nullopt;
+  rest = rest.subspan(n_text);
+  for (const std::span<std::byte> part : parts) {
+    std::copy_n(rest.begin(), part.size(), part.begin());
+    rest = rest.subspan(part.size());
+  }
+  QuantizedMatrix report;
+  report.name = name;
+  report.storage = storage;
+  report.n_values = reader.get_int("values", 0, INT64_MAX);
+  report.relative_error = reader.get_number("error", 0, 1e300);
+  report.predicted_loss = reader.get_number("predicted", -1e300, 1e300);
+  report.rounding_loss = reader.get_number("rounding", -1e300, 1e300);
+  return report;
+}
+
+void KeptRun::keep(const QuantizedMatrix& report, EncodedMatrix& matrix) {
+  const std::string text = Json::object()
+                               .set("storage", report.storage)
+                               .set("values", report.n_values)
+                               .set("error", report.relative_error)
+                               .set("predicted", report.predicted_loss)
+                               .set("rounding", report.rounding_loss)
+                               .dump();
+  const uint64_t n_text = text.size();
+  const std::array<std::span<const std::byte>, 5> pieces = {std::as_bytes(std::span(&n_text, 1)), bytes_of(text),
+                                                            matrix.data(), matrix.scales(), matrix.biases()};
+  store_.save(report.name, pieces);
+}
+
+std::string KeptRun::hint() const {
+  if (store_.n_parts() == 0) return "";
+  return fmt::format("; what is done is kept in {}: run the same command again to continue, or remove that folder",
+                     store_.folder());
+}
+
+}  // namespace mobilellm
