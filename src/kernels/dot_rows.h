@@ -6,10 +6,11 @@ namespace {
 
 using mobilellm::DotRowsArgs;
 
-// A row format loads kVectors * 16 consecutive weights at column k (a multiple of that) as f32.
+// A row format loads kVectors * 16 consecutive weights at column k (a multiple of that), kBytes of a row, as f32.
 // Plain formats also load a partial vector at the end of a row.
 struct RowF32 {
   static constexpr int kVectors = 1;
+  static constexpr int kBytes = 64;
   static constexpr bool kHasTail = true;
   static void load(const std::byte* row, int64_t k, Vec16* out) { out[0] = Vec16::load(row + 4 * k); }
   static Vec16 load_tail(const std::byte* row, int64_t k, int n) { return Vec16::load_partial(row + 4 * k, n); }
@@ -19,6 +20,7 @@ struct RowF32 {
 template <Vec16 (*kLoad)(const void*)>
 struct Row16Bit {
   static constexpr int kVectors = 1;
+  static constexpr int kBytes = 32;
   static constexpr bool kHasTail = true;
   static void load(const std::byte* row, int64_t k, Vec16* out) { out[0] = kLoad(row + 2 * k); }
   static Vec16 load_tail(const std::byte* row, int64_t k, int n) {
@@ -39,6 +41,7 @@ inline float load_half(const std::byte* p) {
 // GGUF blocks of 32 values; see codec/gguf_legacy.cpp for the layouts. w = d * q.
 struct RowQ8_0 {
   static constexpr int kVectors = 2;
+  static constexpr int kBytes = 34;
   static constexpr bool kHasTail = false;
   static void load(const std::byte* row, int64_t k, Vec16* out) {
     const std::byte* block = row + k / 32 * 34;
@@ -51,6 +54,7 @@ struct RowQ8_0 {
 // w = d * q - 8 d, exact in f32 like d * (q - 8); low nibbles hold values 0..15, high nibbles 16..31.
 struct RowQ4_0 {
   static constexpr int kVectors = 2;
+  static constexpr int kBytes = 18;
   static constexpr bool kHasTail = false;
   static void load(const std::byte* row, int64_t k, Vec16* out) {
     const std::byte* block = row + k / 32 * 18;
@@ -68,6 +72,7 @@ struct RowQ4_0 {
 // w = d * q + m. The product is exact in f32 (11 + 4 bits), so fusing it changes nothing.
 struct RowQ4_1 {
   static constexpr int kVectors = 2;
+  static constexpr int kBytes = 20;
   static constexpr bool kHasTail = false;
   static void load(const std::byte* row, int64_t k, Vec16* out) {
     const std::byte* block = row + k / 32 * 20;
@@ -91,8 +96,15 @@ void dot_tile(const DotRowsArgs& a, const std::byte* w, size_t row_bytes, int ro
     for (int t = 0; t < kTokens; ++t) acc[r][t] = Vec16::zero();
   }
   const float* x = a.x + token * a.x_stride;
+  // Rows are walked side by side, which the hardware's prefetchers do not see as one stream. The next tile lies behind
+  // this one: asking for it in the order of addresses reads memory at its full speed.
+  const std::byte* next = w + static_cast<size_t>(kRows) * row_bytes;
   int64_t k = 0;
   for (; k + kStep <= a.n_cols; k += kStep) {
+    if constexpr (kTokens == 1) {
+      for (int byte = 0; byte < kRows * Row::kBytes; byte += 64) __builtin_prefetch(next + byte);
+      next += kRows * Row::kBytes;
+    }
     Vec16 weights[kRows][Row::kVectors];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) Row::load(w + static_cast<size_t>(r) * row_bytes, k, weights[r]);
