@@ -25,7 +25,7 @@ const StorageOverride* find_override(const QuantizeOptions& options, const Tenso
 }
 
 MatrixStorage usual_storage(const QuantizeOptions& options, const ModelSpec& spec, const TensorEntry& entry) {
-  if (options.recipe != nullptr) return options.recipe->choose(spec, entry.role, entry.layer);
+  if (options.recipe != nullptr) return options.recipe->choose_for(spec, entry.role, entry.layer, entry.shape[1]);
   MatrixStorage storage;
   if (options.format == ModelFormat::kGguf) {
     storage.block_type = options.block_type;

@@ -6,10 +6,12 @@
 #include <numeric>
 #include <random>
 
+#include "base/json.h"
 #include "base/thread_pool.h"
 #include "model/loader.h"
 #include "quant/bit_allocation.h"
 #include "quant/mixed_plan.h"
+#include "quant/plan_storage.h"
 #include "quant/recipes.h"
 #include "tests/support/scratch_folder.h"
 
@@ -99,7 +101,7 @@ TEST(Overrides, SettingsAreReadOrRefused) {
   expect_error(ErrorCode::kInvalidArgument, {"GGUF"}, [] { parse_override("a=4", ModelFormat::kGguf, 64); });
 }
 
-TEST(Recipes, AreThoseOfMlxLmAndLlamaCpp) {
+TEST(Recipes, AreThoseOfMlxLm) {
   ModelSpec spec;
   spec.layers.resize(30);
   const StorageRecipe& mixed = *find_recipe("mixed_3_6");
@@ -114,13 +116,63 @@ TEST(Recipes, AreThoseOfMlxLmAndLlamaCpp) {
   EXPECT_EQ(n_fine, 14);
   EXPECT_EQ(mixed.choose(spec, TensorRole::kEmbedTokens, -1).params.bits, 3);
   EXPECT_EQ(mixed.choose(spec, TensorRole::kLmHead, -1).params.bits, 6);
-  const StorageRecipe& medium = *find_recipe("Q4_K_M");
-  EXPECT_EQ(medium.choose(spec, TensorRole::kEmbedTokens, -1).block_type, DType::kQ6_K);
-  EXPECT_EQ(medium.choose(spec, TensorRole::kDownProj, 0).block_type, DType::kQ6_K);
-  EXPECT_EQ(medium.choose(spec, TensorRole::kDownProj, 3).block_type, DType::kQ4_K);
-  spec.is_output_tied = false;
-  EXPECT_EQ(medium.choose(spec, TensorRole::kEmbedTokens, -1).block_type, DType::kQ4_K);
   EXPECT_EQ(find_recipe("Q4_K_X"), nullptr);
+}
+
+// What llama.cpp's own quantizer says about every matrix of three models.
+TEST(Recipes, AreThoseOfLlamaCpp) {
+  const Json models = Json::parse_file(MOBILELLM_SOURCE_DIR "/tests/vectors/mixtures/llama_cpp.json");
+  const auto number = [](const Json& model, const char* key) { return model.find(key)->as_int(); };
+  const std::pair<const char*, TensorRole> roles[] = {
+      {"q_proj", TensorRole::kQProj},       {"k_proj", TensorRole::kKProj},       {"v_proj", TensorRole::kVProj},
+      {"o_proj", TensorRole::kOProj},       {"gate_proj", TensorRole::kGateProj}, {"up_proj", TensorRole::kUpProj},
+      {"down_proj", TensorRole::kDownProj},
+  };
+  int n_checked = 0;
+  for (const Json& model : models.as_array()) {
+    ModelSpec spec;
+    spec.is_output_tied = model.find("tied")->as_bool();
+    spec.layers.resize(static_cast<size_t>(number(model, "layers")));
+    for (LayerSpec& layer : spec.layers) {
+      layer.n_heads = static_cast<int>(number(model, "heads"));
+      layer.n_kv_heads = static_cast<int>(number(model, "kv_heads"));
+    }
+    const int64_t d_model = number(model, "d_model");
+    std::vector<TensorEntry> entries = {{TensorRole::kEmbedTokens, -1, {"embed_tokens"}, {1024, d_model}}};
+    if (!spec.is_output_tied) entries.push_back({TensorRole::kLmHead, -1, {"lm_head"}, {1024, d_model}});
+    for (int i = 0; i < spec.n_layers(); ++i) {
+      for (const auto& [name, role] : roles) {
+        const int64_t cols = role == TensorRole::kDownProj ? number(model, "d_ff")
+                             : role == TensorRole::kOProj  ? number(model, "heads") * number(model, "head_dim")
+                                                           : d_model;
+        entries.push_back({role, i, {name}, {1024, cols}});
+      }
+    }
+    for (const auto& [mixture, expected] : model.find("mixtures")->as_object()) {
+      QuantizeOptions options;
+      options.format = ModelFormat::kGguf;
+      options.recipe = find_recipe(mixture);
+      ASSERT_NE(options.recipe, nullptr) << mixture;
+      const StoragePlan plan = plan_fixed(options, spec, entries);
+      for (const TensorEntry& entry : entries) {
+        const Json& types = *expected.find(entry.names.front());
+        std::string type;
+        if (types.is_string()) {
+          type = types.as_string();
+        } else {
+          int64_t end = 0;
+          for (const Json& run : types.as_array()) {
+            end += run.as_array()[1].as_int();
+            if (type.empty() && entry.layer < end) type = run.as_array()[0].as_string();
+          }
+        }
+        EXPECT_EQ(storage_name(plan.at({entry.role, entry.layer}).storage.value()), type)
+            << mixture << " " << entry.names.front() << " of layer " << entry.layer << ", rows of " << entry.shape[1];
+        ++n_checked;
+      }
+    }
+  }
+  EXPECT_EQ(n_checked, 8 * (1 + 30 * 7 + 1 + 22 * 7 + 2 + 17 * 7));
 }
 
 TEST(MixedPlan, LossesFallWithBitsInEveryRole) {

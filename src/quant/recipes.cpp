@@ -39,8 +39,13 @@ MatrixStorage mlx_mixture(const ModelSpec& spec, TensorRole role, int layer) {
   return groups(is_fine ? kHigh : kLow);
 }
 
+// llama_tensor_get_type() of llama.cpp 0.5; tests/vectors/mixtures has what its quantizer says.
 MatrixStorage q2_k_s(const ModelSpec& spec, TensorRole role, int layer) {
   if (is_output(spec, role)) return blocks(DType::kQ6_K);
+  if (role == TensorRole::kVProj) {
+    const LayerSpec& first = spec.layers.front();
+    return blocks(first.n_heads >= 4 * first.n_kv_heads ? DType::kQ4_K : DType::kQ2_K);
+  }
   if (is_down(role) && layer < spec.n_layers() / 8) return blocks(DType::kQ4_K);
   return blocks(DType::kQ2_K);
 }
@@ -53,10 +58,7 @@ MatrixStorage q3_k_m(const ModelSpec& spec, TensorRole role, int layer) {
   if (is_output(spec, role)) return blocks(DType::kQ6_K);
   if (role == TensorRole::kVProj) return blocks(layer < 2 ? DType::kQ5_K : DType::kQ4_K);
   if (role == TensorRole::kOProj) return blocks(DType::kQ4_K);
-  if (is_down(role)) {
-    if (layer < spec.n_layers() / 16) return blocks(DType::kQ5_K);
-    return blocks(uses_more_bits(spec, layer) ? DType::kQ4_K : DType::kQ3_K);
-  }
+  if (is_down(role)) return blocks(layer < spec.n_layers() / 16 ? DType::kQ5_K : DType::kQ4_K);
   return blocks(DType::kQ3_K);
 }
 
@@ -110,6 +112,12 @@ std::optional<int> read_number(std::string_view text) {
 }
 
 }  // namespace
+
+MatrixStorage StorageRecipe::choose_for(const ModelSpec& spec, TensorRole role, int layer, int64_t cols) const {
+  const MatrixStorage storage = choose(spec, role, layer);
+  const bool is_small = storage.block_type == DType::kQ2_K || storage.block_type == DType::kQ3_K;
+  return is_small && cols % dtype_info(storage.block_type).block_values != 0 ? blocks(DType::kQ4_0) : storage;
+}
 
 const StorageRecipe* find_recipe(std::string_view name) {
   for (const StorageRecipe& recipe : kRecipes) {

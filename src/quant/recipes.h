@@ -20,6 +20,10 @@ struct StorageRecipe {
   ModelFormat format;  ///< kMlx or kGguf.
   /// For a matrix of the model; before what its rows divide into.
   MatrixStorage (*choose)(const ModelSpec& spec, TensorRole role, int layer);
+
+  /// For rows of `cols` values: llama.cpp has its own idea of what takes the place of blocks that do not fit; otherwise
+  /// as choose(), for fit_storage().
+  MatrixStorage choose_for(const ModelSpec& spec, TensorRole role, int layer, int64_t cols) const;
 };
 
 /// nullptr for an unknown name.
