@@ -91,7 +91,7 @@ Json row_json(const BenchSubject& subject, const BenchRow& row) {
       .set("commit", subject.commit);
 }
 
-std::string rows_csv(const BenchSubject& subject, const std::vector<BenchRow>& rows) {
+std::string rows_csv(const BenchSubject& subject, const std::vector<BenchRow>& rows, bool has_heading) {
   std::string out;
   for (const BenchRow& row : rows) {
     std::string heading;
@@ -102,7 +102,7 @@ std::string rows_csv(const BenchSubject& subject, const std::vector<BenchRow>& r
       heading += (heading.empty() ? "" : ",") + key;
       line += (line.empty() ? "" : ",") + csv_field(value);
     }
-    if (out.empty()) out = heading + "\n";
+    if (has_heading && out.empty()) out = heading + "\n";
     out += line + "\n";
   }
   return out;
@@ -134,6 +134,21 @@ std::string rows_text(const BenchSubject& subject, const std::vector<BenchRow>& 
                        percent(row.bytes_per_second(), limits.bandwidth), row.operations_per_second() * 1e-9,
                        percent(row.operations_per_second(), limits.peak.operations),
                        static_cast<double>(row.peak_memory_bytes) * 1e-6);
+  }
+  return out;
+}
+
+std::string formats_text(const std::vector<BenchResult>& results) {
+  std::string out = fmt::format("{:<16}{:>8}", "tokens/s", "MB");
+  for (const BenchRow& row : results.front().rows) out += fmt::format("{:>14}", row.test.name());
+  out += "\n";
+  for (const BenchResult& result : results) {
+    const BenchSubject& subject = result.subject;
+    out += fmt::format("{:<16}{:>8.1f}", subject.format, static_cast<double>(subject.cost.weight_bytes) * 1e-6);
+    for (const BenchRow& row : result.rows) {
+      out += fmt::format("{:>14}", speed(row.tokens_per_second(row.median_seconds())));
+    }
+    out += "\n";
   }
   return out;
 }

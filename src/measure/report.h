@@ -45,9 +45,17 @@ struct BenchRow {
 
 /// One flat object; shares are null when the limits were not measured.
 Json row_json(const BenchSubject& subject, const BenchRow& row);
-/// The rows as comma-separated values under a heading line, columns as the keys of row_json().
-std::string rows_csv(const BenchSubject& subject, const std::vector<BenchRow>& rows);
+/// The rows as comma-separated values, columns as the keys of row_json(); a heading line first where `has_heading`.
+std::string rows_csv(const BenchSubject& subject, const std::vector<BenchRow>& rows, bool has_heading = true);
 /// Subject, limits and an aligned table of at most 80 columns.
 std::string rows_text(const BenchSubject& subject, const std::vector<BenchRow>& rows);
+
+struct BenchResult {
+  BenchSubject subject;
+  std::vector<BenchRow> rows;
+};
+
+/// Median tokens per second of subjects that ran the same tests, a line each: their formats side by side.
+std::string formats_text(const std::vector<BenchResult>& results);
 
 }  // namespace mobilellm

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <sstream>
 
 #include "base/json.h"
@@ -112,6 +113,21 @@ TEST(Bench, WritesAPicture) {
   EXPECT_THAT(read_text(folder.path("roofline.svg")), HasSubstr("tg2  "));
 }
 
+TEST(Bench, FormatsStandSideBySide) {
+  const ProgramResult text = run_program(with_tiny({"-p", "8", "-n", "2", "--format", "affine2g32,q8_0"}));
+  ASSERT_EQ(text.status, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("\ntokens/s              MB           pp8           tg2\naffine2g32 "));
+  EXPECT_THAT(text.out, HasSubstr("\nq8_0  "));
+  const ProgramResult json = run_program(with_tiny({"-p", "0", "-n", "2", "--format", "affine2g32,q8_0", "--json"}));
+  ASSERT_EQ(json.status, 0) << json.err;
+  const Json rows = Json::parse(json.out, "output");
+  ASSERT_EQ(rows.as_array().size(), 2U);
+  EXPECT_EQ(rows.as_array().at(0).find("format")->as_string(), "affine2g32");
+  EXPECT_EQ(rows.as_array().at(1).find("format")->as_string(), "q8_0");
+  const ProgramResult csv = run_program(with_tiny({"-p", "0", "-n", "2", "--format", "affine2g32,q8_0", "--csv"}));
+  EXPECT_EQ(std::count(csv.out.begin(), csv.out.end(), '\n'), 3);
+}
+
 TEST(Bench, RefusesImpossibleFlagsBeforeAnyWork) {
   const auto message = [](const std::vector<std::string>& words) {
     const ProgramResult result = run_program(words);
@@ -122,6 +138,9 @@ TEST(Bench, RefusesImpossibleFlagsBeforeAnyWork) {
   EXPECT_THAT(message({"bench", "--shape", "tiny", "--model-path", "x"}), HasSubstr("expected one of"));
   EXPECT_THAT(message({"bench", "--shape", "7b"}), HasSubstr("135m, 140m, 360m, 950m"));
   EXPECT_THAT(message(with_tiny({"--format", "q9"})), HasSubstr("unknown weight format 'q9'"));
+  EXPECT_THAT(message(with_tiny({"--format", "q4_0,"})), HasSubstr("unknown weight format ''"));
+  EXPECT_THAT(message({"bench", "--shape", "tiny", "--format", "q4_0,q8_0", "--svg", "x.svg"}),
+              HasSubstr("draws one format"));
   EXPECT_THAT(message(with_tiny({"--format", "q4_k"})), HasSubstr("do not divide into blocks of 256"));
   EXPECT_THAT(message(with_tiny({"-p", "8,x"})), HasSubstr("--prompt-tokens: got '8,x'"));
   EXPECT_THAT(message(with_tiny({"-d", "-1"})), HasSubstr("--depth"));

@@ -55,8 +55,9 @@ struct BenchFlags {
 void declare(Args& args, BenchFlags& flags) {
   args.text("--model-path,--model", "PATH", flags.model_path, "model folder or .gguf file");
   args.text("--shape", "NAME", flags.shape, "random weights of this shape: 135m, 140m, 360m, 950m or tiny");
-  args.text("--format", "F", flags.format,
-            "how they are stored: f32, bf16, q8_0, q4_0, affine4g64 ... (default: q4_0)");
+  args.text("--format", "LIST", flags.format,
+            "how they are stored: f32, bf16, q8_0, q4_0, affine4g64 ...; several are measured one after the other and "
+            "shown side by side (default: q4_0)");
   args.text("--head-format", "F", flags.head_format, "the same of the embedding table and head (default: as --format)");
   args.integer("--seed", "N", flags.seed, 0, std::numeric_limits<int64_t>::max(), "of the random weights and tokens");
   declare_kv(args, flags.kv);
@@ -78,6 +79,7 @@ void declare(Args& args, BenchFlags& flags) {
   args.text("--svg", "FILE", flags.svg, "write a roofline picture of the tests");
   args.example("mobilellm bench --shape 950m --format q4_0 -p 512 -n 64");
   args.example("mobilellm bench --model-path MODEL -n 64 -d 0,4096 -B 1,16");
+  args.example("mobilellm bench --shape 140m --format affine2g64,affine4g64,affine8g64");
   args.note(
       "Without -p and -n the tests are 512 and 64. Repetitions of all tests take turns; the middle one counts. GB/s "
       "counts each weight and each visible key and value once per forward pass.");
@@ -97,6 +99,19 @@ std::vector<int> parse_list(const std::string& text, const char* flag, int min, 
     begin = end + 1;
   }
   return values;
+}
+
+// The formats to measure; none for a model, which has its own.
+std::vector<std::string> formats_of(const BenchFlags& flags) {
+  if (flags.shape.empty()) return {""};
+  std::vector<std::string> formats;
+  for (size_t begin = 0; begin <= flags.format.size();) {
+    const size_t end = std::min(flags.format.find(',', begin), flags.format.size());
+    formats.push_back(flags.format.substr(begin, end - begin));
+    parse_storage_format(formats.back());
+    begin = end + 1;
+  }
+  return formats;
 }
 
 std::vector<SweepTest> make_tests(const BenchFlags& flags, const Args& args) {
@@ -153,15 +168,15 @@ std::string main_format(const ModelWeights& weights) {
       ->first;
 }
 
-Subject make_subject(const BenchFlags& flags, int n_threads) {
+Subject make_subject(const BenchFlags& flags, const std::string& format, int n_threads) {
   if (!flags.model_path.empty()) {
     LoadedModel model = load_model(flags.model_path);
     return {std::move(model.spec), std::move(model.weights)};
   }
   ModelDescription description = describe_shape(flags.shape);
   RandomWeightsOptions options;
-  options.format = parse_storage_format(flags.format);
-  options.head_format = parse_storage_format(flags.head_format.empty() ? flags.format : flags.head_format);
+  options.format = parse_storage_format(format);
+  options.head_format = parse_storage_format(flags.head_format.empty() ? format : flags.head_format);
   options.seed = static_cast<uint64_t>(flags.seed);
   ThreadPool pool(n_threads);
   ModelWeights weights = make_random_weights(description, options, pool);
@@ -269,45 +284,16 @@ std::vector<BenchRow> measure(Sweep& sweep, BenchSubject& subject, const Runner&
   return rows;
 }
 
-void print_rows(const BenchFlags& flags, const BenchSubject& subject, const std::vector<BenchRow>& rows) {
-  if (flags.csv) {
-    print(rows_csv(subject, rows));
-  } else if (flags.json || flags.jsonl) {
-    std::string out = flags.json ? "[" : "";
-    for (const BenchRow& row : rows) {
-      if (flags.json) out += &row == &rows.front() ? "\n" : ",\n";
-      out += row_json(subject, row).dump(true) + (flags.jsonl ? "\n" : "");
-    }
-    print(out + (flags.json ? "\n]\n" : ""));
-  } else {
-    print(printable(rows_text(subject, rows)));
-  }
-}
-
-}  // namespace
-
-int run_bench(int argc, const char* const* argv) {
-  BenchFlags flags;
-  Args args("bench", "Measures the speed of prefill and decode.", "(--model-path PATH | --shape NAME) [flags]");
-  declare(args, flags);
-  if (!args.parse(argc, argv)) return 0;
-  if (flags.model_path.empty() == flags.shape.empty()) {
-    args.fail_usage("expected one of --model-path and --shape");
-  }
-  if (int{flags.json} + int{flags.jsonl} + int{flags.csv} > 1) {
-    args.fail_usage("--json, --jsonl and --csv exclude each other");
-  }
-  if (!flags.svg.empty() && flags.no_limits) args.fail_usage("--svg draws the limits that --no-limits leaves out");
-  const std::vector<SweepTest> tests = make_tests(flags, args);
-  const KvDtype kv_dtype = parse_kv(args, flags.kv);
-
-  BenchSubject subject;
+BenchResult measure_format(const BenchFlags& flags, const std::string& format, const std::vector<SweepTest>& tests,
+                           KvDtype kv_dtype) {
+  BenchResult result;
+  BenchSubject& subject = result.subject;
   subject.n_threads = flags.threads > 0 ? static_cast<int>(flags.threads) : usable_cores();
   const auto start = std::chrono::steady_clock::now();
   const auto seconds = [](auto since) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
   };
-  Subject model = make_subject(flags, subject.n_threads);
+  Subject model = make_subject(flags, format, subject.n_threads);
   // Making random weights is no part of loading them.
   const auto load_start = flags.shape.empty() ? start : std::chrono::steady_clock::now();
   subject.shape = flags.shape;
@@ -335,14 +321,60 @@ int run_bench(int argc, const char* const* argv) {
   subject.kv_bytes_per_token = runner->kv_bytes_per_token();
 
   Sweep sweep(*runner, tests, static_cast<uint64_t>(flags.seed));
-  const std::vector<BenchRow> rows = measure(sweep, subject, *runner, flags);
-  print_rows(flags, subject, rows);
-  if (!flags.svg.empty()) write_file(flags.svg, roofline_svg(subject, rows));
-  for (const BenchRow& row : rows) {
-    constexpr double kQuiet = 0.05;
-    if (row.others_share() <= kQuiet) continue;
-    print_status(fmt::format("mobilellm: note: during {} others took {:.0f}% of the machine's processor time\n",
-                             row.test.name(), 100 * row.others_share()));
+  result.rows = measure(sweep, subject, *runner, flags);
+  return result;
+}
+
+void print_results(const BenchFlags& flags, const std::vector<BenchResult>& results) {
+  std::string out = flags.json ? "[" : "";
+  for (const BenchResult& result : results) {
+    const bool is_first = &result == &results.front();
+    if (flags.csv) {
+      out += rows_csv(result.subject, result.rows, is_first);
+    } else if (flags.json || flags.jsonl) {
+      for (const BenchRow& row : result.rows) {
+        if (flags.json) out += is_first && &row == &result.rows.front() ? "\n" : ",\n";
+        out += row_json(result.subject, row).dump(true) + (flags.jsonl ? "\n" : "");
+      }
+    } else {
+      out += (is_first ? "" : "\n") + printable(rows_text(result.subject, result.rows));
+    }
+  }
+  if (flags.json) out += "\n]\n";
+  if (results.size() > 1 && !flags.csv && !flags.json && !flags.jsonl) out += "\n" + formats_text(results);
+  print(out);
+}
+
+}  // namespace
+
+int run_bench(int argc, const char* const* argv) {
+  BenchFlags flags;
+  Args args("bench", "Measures the speed of prefill and decode.", "(--model-path PATH | --shape NAME) [flags]");
+  declare(args, flags);
+  if (!args.parse(argc, argv)) return 0;
+  if (flags.model_path.empty() == flags.shape.empty()) {
+    args.fail_usage("expected one of --model-path and --shape");
+  }
+  if (int{flags.json} + int{flags.jsonl} + int{flags.csv} > 1) {
+    args.fail_usage("--json, --jsonl and --csv exclude each other");
+  }
+  if (!flags.svg.empty() && flags.no_limits) args.fail_usage("--svg draws the limits that --no-limits leaves out");
+  const std::vector<SweepTest> tests = make_tests(flags, args);
+  const KvDtype kv_dtype = parse_kv(args, flags.kv);
+  const std::vector<std::string> formats = formats_of(flags);
+  if (!flags.svg.empty() && formats.size() > 1) args.fail_usage("--svg draws one format, not several");
+
+  std::vector<BenchResult> results;
+  for (const std::string& format : formats) results.push_back(measure_format(flags, format, tests, kv_dtype));
+  print_results(flags, results);
+  if (!flags.svg.empty()) write_file(flags.svg, roofline_svg(results.front().subject, results.front().rows));
+  for (const BenchResult& result : results) {
+    for (const BenchRow& row : result.rows) {
+      constexpr double kQuiet = 0.05;
+      if (row.others_share() <= kQuiet) continue;
+      print_status(fmt::format("mobilellm: note: during {} others took {:.0f}% of the machine's processor time\n",
+                               row.test.name(), 100 * row.others_share()));
+    }
   }
   return 0;
 }
