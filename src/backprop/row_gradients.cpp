@@ -46,7 +46,8 @@ Rotation::Rotation(const RopeTable& table, int64_t n_positions)
       cosines_(static_cast<size_t>(n_positions * half_)),
       sines_(cosines_.size()) {
   for (int64_t i = 0; i < n_positions * half_; ++i) {
-    const float angle = static_cast<float>(i / half_) * table.inv_freq[static_cast<size_t>(i % half_)];
+    const int64_t position = i / half_;
+    const float angle = static_cast<float>(position) * table.inv_freq[static_cast<size_t>(i % half_)];
     cosines_[static_cast<size_t>(i)] =
         static_cast<float>(std::cos(static_cast<double>(angle))) * table.attention_factor;
     sines_[static_cast<size_t>(i)] = static_cast<float>(std::sin(static_cast<double>(angle))) * table.attention_factor;
