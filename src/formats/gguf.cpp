@@ -60,7 +60,7 @@ T load(const std::byte* source) {
 template <typename T>
 void set_integer(const std::byte* source, GgufValue& value) {
   const T number = load<T>(source);
-  value.integer = static_cast<int64_t>(number);
+  value.integer = static_cast<int64_t>(number);  // NOLINT(bugprone-signed-char-misuse): an I8 is a number
   value.number = static_cast<double>(number);
 }
 
@@ -378,7 +378,7 @@ std::vector<Shard> open_set(const std::string& path, Shard first_opened, int64_t
   std::vector<Shard> shards;
   for (int64_t i = 0; i < count; ++i) {
     if (i == number) {
-      shards.push_back(std::move(first_opened));
+      shards.push_back(std::move(first_opened));  // NOLINT(bugprone-use-after-move): i is number once
       continue;
     }
     const std::string other = shard_path(prefix, i, count);

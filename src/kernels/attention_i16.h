@@ -15,7 +15,10 @@ using mobilellm::kSpanPages;
 constexpr float kQueryLimit = 2047.0F;
 constexpr float kValueLimit = 4095.0F;
 constexpr float kWeightLimit = 8191.0F;
-inline float key_limit(int head_dim) { return head_dim <= 256 ? 4095.0F : static_cast<float>(4095 * 256 / head_dim); }
+inline float key_limit(int head_dim) {
+  const int limit = head_dim <= 256 ? 4095 : 4095 * 256 / head_dim;
+  return static_cast<float>(limit);
+}
 
 // 2^x within 2 ulp on [-126, 1]; 2^-126 below; NaN stays NaN. Polynomial of Cephes exp2f.
 inline Vec16 exp2_16(Vec16 x) {
@@ -47,7 +50,7 @@ void quantize_query(const float* query, int head_dim, std::byte* codes, float& s
   for_each_vector(head_dim, [&](int64_t d, int n) {
     alignas(64) std::byte converted[32];
     store_i16(whole_numbers(load_n(query + d, n), factor, kQueryLimit), converted);
-    __builtin_memcpy(codes + 2 * d, converted, static_cast<size_t>(2 * n));
+    __builtin_memcpy(codes + 2 * d, converted, sizeof(int16_t) * static_cast<size_t>(n));
   });
 }
 

@@ -25,7 +25,7 @@ struct Row16Bit {
   static void load(const std::byte* row, int64_t k, Vec16* out) { out[0] = kLoad(row + 2 * k); }
   static Vec16 load_tail(const std::byte* row, int64_t k, int n) {
     uint16_t buffer[16] = {};
-    __builtin_memcpy(buffer, row + 2 * k, static_cast<size_t>(2 * n));
+    __builtin_memcpy(buffer, row + 2 * k, sizeof(uint16_t) * static_cast<size_t>(n));
     return kLoad(buffer);
   }
 };
