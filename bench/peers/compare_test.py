@@ -24,7 +24,7 @@ def measured(*argv):
 
 class ResultTest(unittest.TestCase):
     def make(self, unit, **engines):
-        result = results.Result(Row("row", Test("decode", 4), unit=unit), "140m", "ours")
+        result = results.Result(Row("row", Test("decode", 4), unit=unit), "140m", ("ours", "own"))
         for name, values in engines.items():
             result.add(name, runs(*values))
         return result
@@ -32,21 +32,26 @@ class ResultTest(unittest.TestCase):
     def test_ratio_is_to_the_best_peer_by_medians(self):
         result = self.make("tok/s", ours=[30, 10, 20], slow=[5, 5, 5], fast=[8, 100, 10])
         self.assertEqual(result.best_peer(), "fast")
-        self.assertEqual(result.ratio(), 2.0)
+        self.assertEqual(result.ratio("ours"), 2.0)
+
+    def test_no_engine_of_ours_is_a_peer(self):
+        result = self.make("tok/s", ours=[20], own=[30], peer=[10])
+        self.assertEqual(result.best_peer(), "peer")
+        self.assertEqual(result.ratio("own"), 3.0)
 
     def test_less_is_better_for_seconds_and_memory(self):
         result = self.make("s", ours=[0.5], slow=[2.0], fast=[1.0])
         self.assertEqual(result.best_peer(), "fast")
-        self.assertEqual(result.ratio(), 2.0)
+        self.assertEqual(result.ratio("ours"), 2.0)
 
     def test_no_ratio_without_a_peer(self):
-        self.assertIsNone(self.make("tok/s", ours=[1]).ratio())
+        self.assertIsNone(self.make("tok/s", ours=[1]).ratio("ours"))
 
     def test_the_table_marks_the_best_peer_and_failures(self):
         result = self.make("tok/s", ours=[20], fast=[10])
         result.errors["slow"] = "status 1"
         line = results.table([result], ["ours", "fast", "slow"])[-1]
-        self.assertIn("| 20.0 | **10.0** | failed | 2.00 |", line)
+        self.assertIn("| 20.0 (2.00 x) | **10.0** | failed |", line)
 
     def test_the_document_tells_how_many_runs_count(self):
         facts = {"date": "2026-01-01", "cpu": "c", "cores": 2, "cpu_family_model": "1/2", "isa": ["avx2"],
@@ -61,7 +66,7 @@ class ResultTest(unittest.TestCase):
 
     def test_json_keeps_every_run(self):
         result = self.make("tok/s", ours=[1, 3], peer=[2])
-        again = results.Result.from_json(json.loads(json.dumps(result.as_json())), result.row, "ours")
+        again = results.Result.from_json(json.loads(json.dumps(result.as_json())), result.row, ("ours", "own"))
         self.assertEqual(again.as_json(), result.as_json())
 
 

@@ -6,27 +6,23 @@ import subprocess
 from .engine import Command, Engine
 
 
+OWN_BITS, OWN_GROUP = 4, 64  # of every matrix, the output projection too: 4.5 bits per weight
+
+
 class Ours(Engine):
+    """On the file that the peers read."""
+
     name = "mobilellm"
 
-    def __init__(self, cache, program, four_bit=""):
+    def __init__(self, cache, program):
         super().__init__(cache)
         self.program = program
-        self.four_bit = four_bit  # "FORMAT" or "FORMAT:HEAD_FORMAT" instead of the peers' 4-bit file; "" is that file
 
     def ready(self):
         return self.program.is_file()
 
     def version(self):
         return subprocess.run([self.program, "--version"], capture_output=True, text=True).stdout.split("\n")[0]
-
-    def weights(self, test, model):
-        """The flags that choose the weights; a start always reads the file."""
-        four_bit_shape = model.stem.removesuffix("-Q4_0")
-        if not self.four_bit or test.kind == "start" or four_bit_shape == model.stem:
-            return ["--model-path", model]
-        form, _, head = self.four_bit.partition(":")
-        return ["--shape", four_bit_shape, "--format", form, *(["--head-format", head] if head else [])]
 
     def command(self, test, model):
         env = {"MOBILELLM_ISA": test.isa} if test.isa else {}
@@ -36,8 +32,8 @@ class Ours(Engine):
             prompt = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
             return Command([self.program, "generate", "--model-path", model, "--prompt", prompt,
                             "--disable-chat-template", "--temperature", 0, "--max-tokens", 1, *threads], env)
-        argv = [self.program, "bench", *self.weights(test, model), "--no-limits", "--json",
-                "--repeat", test.repeat, *threads]
+        argv = [self.program, "bench", "--model-path", model, "--no-limits", "--json", "--repeat", test.repeat,
+                *threads]
         if test.kind == "prefill":
             argv += ["-p", test.tokens, "-n", 0, "--depth", test.depth]
         else:
@@ -58,3 +54,20 @@ class Ours(Engine):
         if "model" in row:  # Results are published: the file's name says enough.
             row["model"] = os.path.basename(row["model"])
         return row
+
+
+class OursInOwnFormat(Ours):
+    """The same shapes in the 4-bit format that `quantize` writes by default."""
+
+    name = f"mobilellm-{OWN_BITS}g{OWN_GROUP}"
+
+    def model(self, shape, bits, path):
+        # The real model is there in 4 bits only; to quantize it again would be no fair format.
+        return path.with_name(f"{shape}-{OWN_BITS}g{OWN_GROUP}") if bits == 4 and shape != "smollm2" else None
+
+    def prepare(self, shape, bits, path, setup):
+        """Makes the model of a shape from its floats."""
+        out = self.model(shape, bits, path)
+        if out is not None and not out.is_dir():
+            setup.run([self.program, "quantize", "--model-path", path.with_name(f"{shape}-f16.gguf"), "--output", out,
+                       "--bits", OWN_BITS, "--group-size", OWN_GROUP, "--method", "rtn"])

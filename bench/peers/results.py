@@ -8,7 +8,10 @@ def better(unit, a, b):
 
 
 class Result:
-    """The runs of one row on one shape: {engine: [{"value", "peak_mb", "others_cores", "wall_s"}, ...]}."""
+    """The runs of one row on one shape: {engine: [{"value", "peak_mb", "others_cores", "wall_s"}, ...]}.
+
+    `ours` are the names that are no peers.
+    """
 
     def __init__(self, row, shape, ours):
         self.row, self.shape, self.ours = row, shape, ours
@@ -22,16 +25,19 @@ class Result:
         values = [run["value"] for run in self.runs.get(engine, [])]
         return statistics.median(values) if values else None
 
-    def best_peer(self):
-        medians = {name: self.median(name) for name in self.runs if name != self.ours}
+    def best_of(self, names):
+        medians = {name: self.median(name) for name in names}
         if not medians:
             return None
         choose = max if self.row.unit == "tok/s" else min
         return choose(medians, key=medians.get)
 
-    def ratio(self):
-        """How many times better than the best peer."""
-        peer, own = self.best_peer(), self.median(self.ours)
+    def best_peer(self):
+        return self.best_of([name for name in self.runs if name not in self.ours])
+
+    def ratio(self, name):
+        """How many times better than the best peer an engine of ours is."""
+        peer, own = self.best_peer(), self.median(name)
         return better(self.row.unit, own, self.median(peer)) if peer and own else None
 
     def spread(self, engine):
@@ -53,7 +59,9 @@ class Result:
             "unit": self.row.unit, "target": self.row.target, "threads": self.row.test.threads,
             "medians": {name: self.median(name) for name in self.runs},
             "spread": {name: self.spread(name) for name in self.runs},
-            "best_peer": self.best_peer(), "ratio": self.ratio(), "runs": self.runs, "errors": self.errors,
+            "best_peer": self.best_peer(),
+            "ratios": {name: self.ratio(name) for name in self.ours if name in self.runs},
+            "runs": self.runs, "errors": self.errors,
         }
 
 
@@ -74,19 +82,20 @@ def number(value, unit):
 
 def table(results, engines):
     """Lines of a Markdown table; bold is the best peer."""
-    lines = ["| row | model | test | " + " | ".join(engines) + " | ratio | target | others |",
-             "|---|---|---|" + "---:|" * len(engines) + "---:|---|---:|"]
+    lines = ["| row | model | test | " + " | ".join(engines) + " | target | others |",
+             "|---|---|---|" + "---:|" * len(engines) + "---|---:|"]
     for result in results:
         cells = []
         for engine in engines:
             text = number(result.median(engine), result.row.unit)
             if engine in result.errors and text == "-":
                 text = "failed"
+            if ratio := result.ratio(engine) if engine in result.ours else None:
+                text += f" ({ratio:.2f} x)"
             cells.append(f"**{text}**" if engine == result.best_peer() else text)
-        ratio = result.ratio()
         unit = "" if result.row.unit == "tok/s" else f", {result.row.unit}"
         lines.append(f"| {result.row.name} | {result.shape} | {result.row.test.name}{unit} | " + " | ".join(cells) +
-                     f" | {f'{ratio:.2f}' if ratio else '-'} | {result.row.target} | {result.others():.2f} |")
+                     f" | {result.row.target} | {result.others():.2f} |")
     return lines
 
 
@@ -105,6 +114,7 @@ def document(facts, versions, results, engines):
         lines.append(f"- measured limits: read {limits.get('bandwidth_gb_per_s')} GB/s at the model's size, "
                      f"{limits.get('bandwidth_large_gb_per_s')} GB/s at 1 GB; {limits.get('peak_gops')} Gop/s "
                      f"({limits.get('peak_kind')})")
-    lines += [f"- medians of {run_counts(results)} runs that took turns; tok/s unless the test names a unit; ratio: how many times "
-              "better than the best peer (bold); others: most cores that other programs held during a run", ""]
+    lines += [f"- medians of {run_counts(results)} runs that took turns; tok/s unless the test names a unit; x: how "
+              "many times better than the best peer (bold); others: most cores that other programs held during a run",
+              ""]
     return "\n".join(lines + table(results, engines)) + "\n"
