@@ -15,7 +15,7 @@ MAY_INCLUDE = {
     "tensor": "base",
     "kernels": "tensor base",
     "formats": "tensor base",
-    "codec": "formats tensor base",
+    "codec": "kernels formats tensor base",
     "tokenizer": "base",
     "chat": "base",
     "model": "formats codec tokenizer chat tensor base",

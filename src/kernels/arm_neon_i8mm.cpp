@@ -10,6 +10,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/attention.h"
 #include "kernels/training.h"
+#include "kernels/affine_grid.h"
 #include "kernels/isa/pairs_neon.h"
 #include "kernels/attention_i16.h"
 // clang-format on

@@ -186,6 +186,44 @@ struct GatedBackwardArgs {
   int64_t n;
 };
 
+/// A grid x ~ scale * q + bias, and what `xq` below takes x relative to. `scale` is a normal number.
+struct GridLine {
+  float scale;
+  float bias;
+  float center;
+};
+
+/// Sums over a group: of w q, w q^2 and w q (x - center), for the codes q that a line rounds x to.
+struct GridSums {
+  float q;
+  float qq;
+  float xq;
+};
+
+/// sums[i] for lines[i], with q = round((x - bias) / scale) in [low, high].
+struct GridSumsArgs {
+  const float* x;        ///< [n]
+  const float* weights;  ///< [n]
+  int n;                 ///< A multiple of 16.
+  float low;
+  float high;
+  const GridLine* lines;
+  int n_lines;
+  GridSums* sums;
+};
+
+/// errors[i] = sum of w (scale q + bias - x)^2, with the same codes.
+struct GridErrorsArgs {
+  const float* x;
+  const float* weights;
+  int n;
+  float low;
+  float high;
+  const GridLine* lines;
+  int n_lines;
+  float* errors;
+};
+
 struct KernelTable {
 #define MOBILELLM_KERNEL(name, Args) void (*name)(const Args&) noexcept;
 #include "kernels/kernels.inc"

@@ -234,6 +234,41 @@ struct Work<ProductTileArgs> {
   Counts counts;
 };
 
+// The starts of a fit over one group.
+template <>
+struct Work<GridSumsArgs> {
+  static constexpr bool kHasTokens = false;
+  static constexpr int kValues = 64;
+  static constexpr int kLines = 25;
+  Work(std::string_view /*kernel*/, int /*n_tokens*/)
+      : x(random_floats(kValues)), weights(x), lines(kLines, {0.1F, -0.5F, 0.0F}), sums(kLines) {
+    args = {x.data(), weights.data(), kValues, 0.0F, 15.0F, lines.data(), kLines, sums.data()};
+    counts = {kValues * 8, 11.0 * kValues * kLines};
+  }
+  std::vector<float> x, weights;
+  std::vector<GridLine> lines;
+  std::vector<GridSums> sums;
+  GridSumsArgs args{};
+  Counts counts;
+};
+
+template <>
+struct Work<GridErrorsArgs> {
+  static constexpr bool kHasTokens = false;
+  static constexpr int kValues = 64;
+  static constexpr int kLines = 25;
+  Work(std::string_view /*kernel*/, int /*n_tokens*/)
+      : x(random_floats(kValues)), weights(x), lines(kLines, {0.1F, -0.5F, 0.0F}), errors(kLines) {
+    args = {x.data(), weights.data(), kValues, 0.0F, 15.0F, lines.data(), kLines, errors.data()};
+    counts = {kValues * 8, 10.0 * kValues * kLines};
+  }
+  std::vector<float> x, weights;
+  std::vector<GridLine> lines;
+  std::vector<float> errors;
+  GridErrorsArgs args{};
+  Counts counts;
+};
+
 template <>
 struct Work<SoftmaxArgs> {
   static constexpr bool kHasTokens = false;

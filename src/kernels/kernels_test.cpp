@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -289,6 +290,55 @@ TEST_P(EveryIsa, ActivationsOfExtremesAreFiniteOrNan) {
   EXPECT_EQ(y[2], infinity);
   EXPECT_TRUE(std::isnan(y[3]));
   EXPECT_EQ(y[4], 0.0F);
+}
+
+TEST_P(EveryIsa, GridSumsAndErrorsEqualScalarAndDoubleArithmetic) {
+  const KernelTable& table = kernel_table(GetParam());
+  const KernelTable& scalar = kernel_table(Isa::kScalar);
+  for (const int n : {16, 32, 64, 128}) {
+    std::vector<float> x = random_floats(static_cast<size_t>(n), 41);
+    std::vector<float> weights = random_floats(static_cast<size_t>(n), 42);
+    for (float& weight : weights) weight = std::fabs(weight) + 0.01F;
+    // Ties, a value far outside, a huge quotient, a flipped grid.
+    x[0] = 0.25F;
+    x[1] = 1e15F;
+    const std::vector<GridLine> lines = {
+        {0.1F, -0.8F, 0.05F}, {0.5F, 0.0F, 0.0F}, {-0.07F, 0.9F, 0.9F}, {1e-30F, 0.1F, 0.0F}};
+    const auto n_lines = static_cast<int>(lines.size());
+    std::vector<GridSums> expected(lines.size());
+    std::vector<GridSums> sums(lines.size());
+    std::vector<float> expected_errors(lines.size());
+    std::vector<float> errors(lines.size());
+    GridSumsArgs args{x.data(), weights.data(), n, 0.0F, 15.0F, lines.data(), n_lines, expected.data()};
+    scalar.affine_grid_sums(args);
+    args.sums = sums.data();
+    table.affine_grid_sums(args);
+    EXPECT_EQ(std::memcmp(sums.data(), expected.data(), sums.size() * sizeof(GridSums)), 0) << n;
+    GridErrorsArgs error_args{x.data(), weights.data(), n, 0.0F, 15.0F, lines.data(), n_lines, expected_errors.data()};
+    scalar.affine_grid_errors(error_args);
+    error_args.errors = errors.data();
+    table.affine_grid_errors(error_args);
+    EXPECT_EQ(std::memcmp(errors.data(), expected_errors.data(), errors.size() * sizeof(float)), 0) << n;
+    for (size_t i = 0; i < 3; ++i) {
+      double q_sum = 0, qq_sum = 0, xq_sum = 0, magnitude = 0, error_sum = 0;
+      for (size_t k = 0; k < x.size(); ++k) {
+        const auto value = static_cast<double>(x[k]);
+        const auto w = static_cast<double>(weights[k]);
+        const auto scale = static_cast<double>(lines[i].scale);
+        const auto bias = static_cast<double>(lines[i].bias);
+        const double q = std::clamp(std::nearbyint((value - bias) / scale), 0.0, 15.0);
+        q_sum += w * q;
+        qq_sum += w * q * q;
+        xq_sum += w * q * (value - static_cast<double>(lines[i].center));
+        magnitude += std::fabs(w * q * value);
+        error_sum += w * (scale * q + bias - value) * (scale * q + bias - value);
+      }
+      EXPECT_NEAR(static_cast<double>(sums[i].q), q_sum, 1e-5 * q_sum);
+      EXPECT_NEAR(static_cast<double>(sums[i].qq), qq_sum, 1e-5 * qq_sum);
+      EXPECT_NEAR(static_cast<double>(sums[i].xq), xq_sum, 1e-5 * magnitude + 1e-4);
+      EXPECT_NEAR(static_cast<double>(errors[i]), error_sum, 1e-5 * error_sum);
+    }
+  }
 }
 
 }  // namespace
