@@ -36,6 +36,7 @@ class OutputFile {
   std::string path_;
   int descriptor_ = -1;
   size_t position_ = 0;
+  size_t n_unsent_ = 0;  // Bytes written since the system was last asked to send them to the disk.
   std::vector<std::byte> buffer_;
 };
 

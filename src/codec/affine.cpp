@@ -178,7 +178,13 @@ Range find_range(const float* values) {
       high[k] = value > high[k] ? value : high[k];
     }
   }
-  return {*std::min_element(low, low + kLanes), *std::max_element(high, high + kLanes)};
+  for (int step = kLanes / 2; step > 0; step /= 2) {
+    for (int k = 0; k < step; ++k) {
+      low[k] = low[k + step] < low[k] ? low[k + step] : low[k];
+      high[k] = high[k + step] > high[k] ? high[k + step] : high[k];
+    }
+  }
+  return {low[0], high[0]};
 }
 
 // Half to even for |x| < 2^22, without a call.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 
 #include "codec/encode.h"
@@ -31,6 +32,11 @@ class MatrixQuantizer {
   /// come one after the other.
   virtual void encode(const TensorEntry& entry, int64_t row_begin, int64_t row_end, const float* values,
                       EncodedMatrix& out) = 0;
+  /// Does tasks [0, n_tasks), which are independent of each other, perhaps on several threads: reading rows is shared
+  /// in this way.
+  virtual void share(int64_t n_tasks, const std::function<void(int64_t)>& task) {
+    for (int64_t i = 0; i < n_tasks; ++i) task(i);
+  }
 
  protected:
   MatrixQuantizer() = default;

@@ -54,7 +54,9 @@ struct MatrixJob {
   }
   void decode(int64_t begin, int64_t end, std::vector<float>& out) const {
     out.resize(static_cast<size_t>((end - begin) * matrix.cols));
-    float* target = out.data();
+    decode(begin, end, out.data());
+  }
+  void decode(int64_t begin, int64_t end, float* target) const {
     for_each_run(begin, end, [&](int64_t first, int64_t last) {
       matrix.codec->decode_rows(matrix, first, last, target);
       target += (last - first) * matrix.cols;
@@ -381,13 +383,19 @@ class Planner {
   // One encoding gives all parts of packed groups, whose turns come apart: what is not written yet waits.
   void plan_encoded(const MatrixJob& job, const TensorEntry& target, const MatrixStorage& storage) {
     const auto parts = std::make_shared<std::unique_ptr<EncodedMatrix>>();
-    const auto encoded = [job, target, storage, parts, quantizer = in_.options.quantizer]() -> EncodedMatrix& {
+    const auto encoded = [job, target, storage, parts, scratch = scratch_,
+                          quantizer = in_.options.quantizer]() -> EncodedMatrix& {
       if (*parts == nullptr) {
         *parts =
             std::make_unique<EncodedMatrix>(storage.allocate(job.matrix.rows, job.matrix.cols, target.names.front()));
-        std::vector<float> values;
+        std::vector<float>& values = *scratch;
         job.for_each_chunk([&](int64_t begin, int64_t end) {
-          job.decode(begin, end, values);
+          values.resize(static_cast<size_t>((end - begin) * job.matrix.cols));
+          constexpr int64_t kRows = 64;
+          quantizer->share((end - begin + kRows - 1) / kRows, [&](int64_t task) {
+            const int64_t first = begin + task * kRows;
+            job.decode(first, std::min(first + kRows, end), values.data() + task * kRows * job.matrix.cols);
+          });
           quantizer->encode(target, begin, end, values.data(), **parts);
         });
       }
@@ -448,6 +456,8 @@ class Planner {
   const WeightPlanInput& in_;
   WeightPlan plan_;
   std::vector<std::pair<std::string, QuantizationParams>> packings_;
+  // Rows on their way to the quantizer, one matrix after the other.
+  std::shared_ptr<std::vector<float>> scratch_ = std::make_shared<std::vector<float>>();
 };
 
 }  // namespace

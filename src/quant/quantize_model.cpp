@@ -5,6 +5,7 @@
 #include <cmath>
 #include <memory>
 #include <optional>
+#include <tuple>
 #include <utility>
 
 #include "backend/registry.h"
@@ -59,6 +60,30 @@ void check_cancel(const QuantizeOptions& options) {
   }
 }
 
+// Weighted sums over a row of squared errors and of squares; in lanes, so that the compiler makes vectors of them.
+template <typename Weight>
+std::pair<double, double> squared_errors(const float* exact, const float* decoded, int64_t n, Weight weight) {
+  constexpr int64_t kLanes = 16;
+  float errors[kLanes] = {};
+  float squares[kLanes] = {};
+  const auto add = [&](int64_t k, int64_t lane) {
+    const float error = exact[k] - decoded[k];
+    errors[lane] += weight(k) * error * error;
+    squares[lane] += weight(k) * exact[k] * exact[k];
+  };
+  int64_t k = 0;
+  for (; k + kLanes <= n; k += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) add(k + lane, lane);
+  }
+  for (; k < n; ++k) add(k, 0);
+  std::pair<double, double> sums;
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    sums.first += static_cast<double>(errors[lane]);
+    sums.second += static_cast<double>(squares[lane]);
+  }
+  return sums;
+}
+
 class ModelQuantizer final : public MatrixQuantizer {
  public:
   ModelQuantizer(const QuantizeOptions& options, const StoragePlan& plan, const ModelMoments* moments, bool is_tied,
@@ -79,6 +104,10 @@ class ModelQuantizer final : public MatrixQuantizer {
     }
     report_.matrices.push_back({entry.names.front(), "float", entry.shape[0] * entry.shape[1], 0.0, 0.0, 0.0});
     return std::nullopt;
+  }
+
+  void share(int64_t n_tasks, const std::function<void(int64_t)>& task) override {
+    pool_.run(n_tasks, [&](int64_t i, int /*worker*/) { task(i); });
   }
 
   void encode(const TensorEntry& entry, int64_t row_begin, int64_t row_end, const float* values,
@@ -138,15 +167,17 @@ class ModelQuantizer final : public MatrixQuantizer {
     const int64_t n_rows = row_end - row_begin;
     std::vector<double> errors(static_cast<size_t>(n_rows));
     std::vector<double> squares(static_cast<size_t>(n_rows));
+    const float* weights = diagonal_.empty() ? nullptr : diagonal_.data();
     pool_.run(n_rows, [&](int64_t row, int /*worker*/) {
       std::vector<float> decoded(static_cast<size_t>(cols));
       matrix.codec->decode_rows(matrix, row_begin + row, row_begin + row + 1, decoded.data());
-      for (int64_t k = 0; k < cols; ++k) {
-        const double weight = diagonal_.empty() ? 1.0 : static_cast<double>(diagonal_[static_cast<size_t>(k)]);
-        const auto value = static_cast<double>(values[row * cols + k]);
-        const double error = value - static_cast<double>(decoded[static_cast<size_t>(k)]);
-        errors[static_cast<size_t>(row)] += weight * error * error;
-        squares[static_cast<size_t>(row)] += weight * value * value;
+      const float* exact = values + row * cols;
+      const auto at = static_cast<size_t>(row);
+      if (weights == nullptr) {
+        std::tie(errors[at], squares[at]) = squared_errors(exact, decoded.data(), cols, [](int64_t) { return 1.0F; });
+      } else {
+        std::tie(errors[at], squares[at]) =
+            squared_errors(exact, decoded.data(), cols, [weights](int64_t k) { return weights[k]; });
       }
     });
     for (size_t row = 0; row < errors.size(); ++row) {
