@@ -70,9 +70,6 @@ class GradientSink {
   /// Gradient of what the matrix gives before its bias, [n_tokens, rows].
   virtual void output_gradient(TensorRole /*role*/, int /*layer*/, const float* /*d_y*/, int64_t /*n_tokens*/,
                                int64_t /*rows*/) {}
-  /// The same with what the matrix reads, [n_tokens, in]; not of the output table.
-  virtual void linear_pass(TensorRole /*role*/, int /*layer*/, const float* /*x*/, int64_t /*in*/,
-                           const float* /*d_y*/, int64_t /*n_tokens*/, int64_t /*rows*/) {}
   /// Gradient of the embedded tokens, [n_tokens, d_model].
   virtual void embedding_gradient(std::span<const int32_t> /*tokens*/, const float* /*d_rows*/) {}
 

@@ -13,13 +13,12 @@
 namespace mobilellm {
 namespace {
 
-constexpr float kDamping = 0.01F;
 // Each attempt after a failure raises the damping tenfold.
 constexpr int kAttempts = 4;
 
 }  // namespace
 
-Hessian::Hessian(const InputMoments& moments, ThreadPool& pool) : cols_(moments.cols()) {
+Hessian::Hessian(const InputMoments& moments, ThreadPool& pool, float damping_share) : cols_(moments.cols()) {
   if (!moments.is_full() || moments.n_tokens() == 0) {
     fail(ErrorCode::kInvalidArgument, "[quant] moments: got {} over {} tokens, expected full moments of at least one",
          moments.is_full() ? "full ones" : "squares", moments.n_tokens());
@@ -44,7 +43,7 @@ Hessian::Hessian(const InputMoments& moments, ThreadPool& pool) : cols_(moments.
   });
   factor_.resize(n * n);
   // An input that is always zero has no say: any positive number keeps its row out of the way.
-  float damping = mean > 0.0F ? kDamping * mean : 1.0F;
+  float damping = mean > 0.0F ? damping_share * mean : 1.0F;
   for (int attempt = 0;; ++attempt) {
     for (size_t k = 0; k < n; ++k) matrix_[k * n + k] += damping;
     for (size_t i = 0; i < n; ++i) {

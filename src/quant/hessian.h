@@ -10,12 +10,12 @@ namespace mobilellm {
 class InputMoments;
 class ThreadPool;
 
-/// H = mean of x x^T, its diagonal raised by 1 % of its mean so that it is well conditioned.
+/// H = mean of x x^T, its diagonal raised by a share of its mean so that it is well conditioned.
 class Hessian {
  public:
   /// Throws kInvalidArgument for moments that are not full or hold no token, kCorruptData for moments that are not
   /// finite. Takes 2 * cols^2 floats.
-  Hessian(const InputMoments& moments, ThreadPool& pool);
+  Hessian(const InputMoments& moments, ThreadPool& pool, float damping_share = 0.01F);
 
   int64_t cols() const { return cols_; }
   /// [cols, cols], both triangles.

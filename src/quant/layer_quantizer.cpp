@@ -11,6 +11,7 @@
 #include "quant/gptq.h"
 #include "quant/hessian.h"
 #include "quant/input_moments.h"
+#include "quant/kronecker_rounding.h"
 
 namespace mobilellm {
 namespace {
@@ -20,12 +21,19 @@ constexpr int64_t kTaskRows = 48;
 // Sweeps of improve_groups() after the codes are chosen.
 constexpr int kSweeps = 2;
 
+// What is added to the moments of output gradients, by their mean square. Tens of thousands of gradients with heavy
+// tails tell little about single pairs of rows; with less, the rows fit the noise (docs/log.md).
+constexpr float kOutputDamping = 1.0F;
+
 struct MethodRow {
   QuantMethod method;
   const char* name;
 };
-constexpr MethodRow kMethods[] = {
-    {QuantMethod::kRtn, "rtn"}, {QuantMethod::kFit, "fit"}, {QuantMethod::kGptq, "gptq"}, {QuantMethod::kDwq, "dwq"}};
+constexpr MethodRow kMethods[] = {{QuantMethod::kRtn, "rtn"},
+                                  {QuantMethod::kFit, "fit"},
+                                  {QuantMethod::kGptq, "gptq"},
+                                  {QuantMethod::kYaqa, "yaqa"},
+                                  {QuantMethod::kDwq, "dwq"}};
 
 // Fits the grid of every group and rounds to it.
 void fit_rows(const float* weights, const std::vector<float>& fit_weights, AffineRows& rows) {
@@ -78,7 +86,7 @@ QuantMethod parse_quant_method(std::string_view name) {
   for (const MethodRow& row : kMethods) {
     if (name == row.name) return row.method;
   }
-  fail(ErrorCode::kInvalidArgument, "[quant] method: got '{}', expected rtn, fit, gptq or dwq", name);
+  fail(ErrorCode::kInvalidArgument, "[quant] method: got '{}', expected rtn, fit, gptq, yaqa or dwq", name);
 }
 
 LayerQuantizer::LayerQuantizer(QuantMethod method, const InputMoments* moments, ThreadPool& pool) : method_(method) {
@@ -93,29 +101,34 @@ LayerQuantizer::LayerQuantizer(QuantMethod method, const InputMoments* moments, 
     fail(ErrorCode::kCorruptData,
          "[quant] calibration: got layer inputs that are not finite; check the model with `verify`");
   }
-  if (moments->is_full() || method == QuantMethod::kGptq) hessian_ = std::make_unique<const Hessian>(*moments, pool);
+  if (moments->is_full() || walks()) hessian_ = std::make_unique<const Hessian>(*moments, pool);
 }
 
 LayerQuantizer::~LayerQuantizer() = default;
 LayerQuantizer::LayerQuantizer(LayerQuantizer&&) noexcept = default;
 LayerQuantizer& LayerQuantizer::operator=(LayerQuantizer&&) noexcept = default;
 
-void LayerQuantizer::quantize_rows(const float* weights, int64_t row_begin, int64_t row_end, EncodedMatrix& out,
-                                   ThreadPool& pool) const {
-  const StoredMatrix& format = out.view();
+std::vector<float> LayerQuantizer::fit_weights(const StoredMatrix& format) const {
   const int64_t cols = format.cols;
   if (!diagonal_.empty() && static_cast<int64_t>(diagonal_.size()) != cols) {
     fail(ErrorCode::kInvalidArgument,
          "[quant] tensor '{}': got {} columns, expected {}, the size of the calibrated input", format.name, cols,
          diagonal_.size());
   }
-  std::vector<float> fit_weights(static_cast<size_t>(cols));
-  if (method_ != QuantMethod::kRtn) {
-    const std::vector<float> costs = method_ == QuantMethod::kGptq ? hessian_->remaining_costs() : diagonal_;
-    for (int64_t k = 0; k < cols; k += format.group_size) {
-      make_fit_weights(costs.data() + k, format.group_size, fit_weights.data() + k);
-    }
+  if (method_ == QuantMethod::kRtn) return {};
+  std::vector<float> weights(static_cast<size_t>(cols));
+  const std::vector<float> costs = walks() ? hessian_->remaining_costs() : diagonal_;
+  for (int64_t k = 0; k < cols; k += format.group_size) {
+    make_fit_weights(costs.data() + k, format.group_size, weights.data() + k);
   }
+  return weights;
+}
+
+void LayerQuantizer::quantize_rows(const float* weights, int64_t row_begin, int64_t row_end, EncodedMatrix& out,
+                                   ThreadPool& pool) const {
+  const StoredMatrix& format = out.view();
+  const int64_t cols = format.cols;
+  const std::vector<float> costs = fit_weights(format);
   const KernelTable& kernels = kernel_table(select_isa());
   std::vector<GptqWorkspace> workspaces(static_cast<size_t>(pool.n_threads()));
   for_row_chunks(row_end - row_begin, pool, [&](int64_t first, int64_t n_rows, int worker) {
@@ -125,14 +138,35 @@ void LayerQuantizer::quantize_rows(const float* weights, int64_t row_begin, int6
     encode_rows(out, begin, begin + n_rows, chunk);
     if (method_ == QuantMethod::kRtn) return;
     AffineRows rows = make_rows(format, n_rows);
-    fit_rows(chunk, fit_weights, rows);
-    if (method_ == QuantMethod::kGptq) {
+    fit_rows(chunk, costs, rows);
+    if (walks()) {
       GptqWorkspace& workspace = workspaces[static_cast<size_t>(worker)];
       choose_codes(*hessian_, chunk, rows, workspace, kernels);
       for (int sweep = 0; sweep < kSweeps; ++sweep) improve_groups(*hessian_, chunk, rows, workspace, kernels);
     }
     store_affine_rows(out, begin, begin + n_rows, rows.codes.data(), rows.scales.data(), rows.biases.data());
   });
+}
+
+void LayerQuantizer::quantize_rows_together(const float* weights, int64_t row_begin, int64_t row_end,
+                                            const InputMoments& outputs, EncodedMatrix& out, ThreadPool& pool) const {
+  MOBILELLM_CHECK(method_ == QuantMethod::kYaqa && outputs.cols() == row_end - row_begin);
+  const StoredMatrix& format = out.view();
+  const int64_t cols = format.cols;
+  const std::vector<float> costs = fit_weights(format);
+  AffineRows rows = make_rows(format, row_end - row_begin);
+  for_row_chunks(row_end - row_begin, pool, [&](int64_t first, int64_t n_rows, int /*worker*/) {
+    const int64_t begin = row_begin + first;
+    encode_rows(out, begin, begin + n_rows, weights + first * cols);  // Checks the values.
+    AffineRows chunk = make_rows(format, n_rows);
+    fit_rows(weights + first * cols, costs, chunk);
+    std::copy(chunk.scales.begin(), chunk.scales.end(), rows.scales.begin() + first * rows.n_groups());
+    std::copy(chunk.biases.begin(), chunk.biases.end(), rows.biases.begin() + first * rows.n_groups());
+  });
+  const Hessian output_hessian(outputs, pool, kOutputDamping);
+  std::vector<float> errors;
+  round_kronecker(output_hessian, *hessian_, weights, kSweeps, rows, errors, kernel_table(select_isa()), pool);
+  store_affine_rows(out, row_begin, row_end, rows.codes.data(), rows.scales.data(), rows.biases.data());
 }
 
 double LayerQuantizer::error_of_rows(const float* weights, int64_t row_begin, int64_t row_end,

@@ -96,7 +96,7 @@ QuantizeReport quantize_distilled(const QuantizeOptions& options, KeptRun& kept)
   const std::string folder = staged.file(file_name(staged.target()));
   QuantizeOptions first = options;
   first.target = folder;
-  first.method = QuantMethod::kGptq;
+  first.method = QuantMethod::kYaqa;
   QuantizeReport report = quantize_kept(first, &kept);
 
   Chunks chunks = read_chunks(options);

@@ -7,8 +7,8 @@ namespace mobilellm {
 
 class KeptRun;
 
-/// quantize_model() for method kDwq: the model is quantized by kGptq beside the target, trained, and takes the target's
-/// name when it is complete. `kept` takes what kGptq finishes. Throws as quantize_model().
+/// quantize_model() for method kDwq: the model is quantized by kYaqa beside the target, trained, and takes the target's
+/// name when it is complete. `kept` takes what kYaqa finishes. Throws as quantize_model().
 QuantizeReport quantize_distilled(const QuantizeOptions& options, KeptRun& kept);
 
 }  // namespace mobilellm

@@ -22,6 +22,7 @@
 #include "model/loader.h"
 #include "quant/default_text.h"
 #include "quant/kept_run.h"
+#include "quant/output_moments.h"
 #include "quant/plan_storage.h"
 #include "quant/quantize_distilled.h"
 
@@ -84,14 +85,20 @@ std::pair<double, double> squared_errors(const float* exact, const float* decode
   return sums;
 }
 
+// Its rows may come in another order than in the source.
+bool is_rotated(TensorRole role) { return role == TensorRole::kQProj || role == TensorRole::kKProj; }
+
 class ModelQuantizer final : public MatrixQuantizer {
  public:
-  ModelQuantizer(const QuantizeOptions& options, const StoragePlan& plan, const ModelMoments* moments, bool is_tied,
-                 KeptRun* kept, ThreadPool& pool, QuantizeReport& report)
+  ModelQuantizer(const QuantizeOptions& options, const StoragePlan& plan, const ModelMoments* moments,
+                 const OutputMoments* outputs, bool is_tied, bool heads_are_reordered, KeptRun* kept, ThreadPool& pool,
+                 QuantizeReport& report)
       : options_(options),
         plan_(plan),
         moments_(moments),
+        outputs_(outputs),
         is_tied_(is_tied),
+        heads_are_reordered_(heads_are_reordered),
         kept_(kept),
         pool_(pool),
         report_(report) {}
@@ -116,7 +123,13 @@ class ModelQuantizer final : public MatrixQuantizer {
     if (row_begin == 0) begin_matrix(entry, out);
     if (is_restored_) return;
     const StoredMatrix& matrix = out.view();
-    if (matrix.bits != 0 && matrix.codec == find_codec("affine")) {
+    const bool is_affine = matrix.bits != 0 && matrix.codec == find_codec("affine");
+    if (is_affine && !blocks_.empty()) {
+      encode_blocks(row_begin, row_end, values, out);
+      if (row_end == matrix.rows) end_matrix(out);
+      return;
+    }
+    if (is_affine) {
       layer_->quantize_rows(values, row_begin, row_end, out, pool_);
     } else {
       const bool has_importance = options_.method != QuantMethod::kRtn && !diagonal_.empty();
@@ -146,10 +159,29 @@ class ModelQuantizer final : public MatrixQuantizer {
     planned_ = &plan_.at({entry.role, entry.layer});
     squared_error_ = 0.0;
     squares_ = 0.0;
+    blocks_ = {};
+    waiting_.clear();
     if (matrix.codec != find_codec("affine")) return;
+    const bool is_reordered = heads_are_reordered_ && is_rotated(entry.role);
+    if (outputs_ != nullptr && !is_reordered) blocks_ = outputs_->of(entry.role, entry.layer);
     if (moments != nullptr && moments == layer_moments_) return;
     layer_moments_ = moments;
     layer_.emplace(make_layer_quantizer(options_.method, moments, matrix.cols, pool_));
+  }
+
+  // Rows wait until their block is complete.
+  void encode_blocks(int64_t row_begin, int64_t row_end, const float* values, EncodedMatrix& out) {
+    const int64_t cols = out.view().cols;
+    int64_t first = row_begin - static_cast<int64_t>(waiting_.size()) / cols;
+    waiting_.insert(waiting_.end(), values, values + (row_end - row_begin) * cols);
+    while (!blocks_.empty() && first + blocks_.front().cols() <= row_end) {
+      const int64_t n_rows = blocks_.front().cols();
+      layer_->quantize_rows_together(waiting_.data(), first, first + n_rows, blocks_.front(), out, pool_);
+      add_errors(waiting_.data(), first, first + n_rows, out.view());
+      waiting_.erase(waiting_.begin(), waiting_.begin() + n_rows * cols);
+      first += n_rows;
+      blocks_ = blocks_.subspan(1);
+    }
   }
 
   void encode_chunk(const float* values, int64_t row_begin, int64_t row_end, std::span<const float> importance,
@@ -197,7 +229,9 @@ class ModelQuantizer final : public MatrixQuantizer {
   const QuantizeOptions& options_;
   const StoragePlan& plan_;
   const ModelMoments* moments_;
+  const OutputMoments* outputs_;
   bool is_tied_;
+  bool heads_are_reordered_;
   KeptRun* kept_;
   ThreadPool& pool_;
   QuantizeReport& report_;
@@ -206,6 +240,8 @@ class ModelQuantizer final : public MatrixQuantizer {
   std::optional<LayerQuantizer> layer_;
   const InputMoments* layer_moments_ = nullptr;
   std::vector<float> diagonal_;
+  std::span<const InputMoments> blocks_;  // What is left of the matrix, where its rows are quantized together.
+  std::vector<float> waiting_;            // Rows of the first of these blocks.
   const PlannedStorage* planned_ = nullptr;
   std::string name_, storage_;
   int64_t n_values_ = 0;
@@ -219,7 +255,7 @@ void check_options(const QuantizeOptions& options) {
   }
   const bool is_affine = options.format == ModelFormat::kMlx && options.params.mode == QuantMode::kAffine;
   if (options.format == ModelFormat::kMlx) check_quantization_params(options.params);
-  if ((options.method == QuantMethod::kGptq || options.method == QuantMethod::kDwq) && !is_affine) {
+  if (options.method >= QuantMethod::kGptq && !is_affine) {
     fail(ErrorCode::kInvalidArgument, "[quant] method {}: expected affine groups; use fit or rtn for other formats",
          quant_method_name(options.method));
   }
@@ -248,10 +284,16 @@ class Quantization {
       moments = calibrate(*model);
       report_.n_calibration_tokens = moments->n_tokens();
     }
+    std::optional<OutputMoments> outputs;
+    if (options_.method == QuantMethod::kYaqa) {
+      outputs.emplace(model->spec, model->weights, output_moment_chunks(model->spec, chunks_), options_.seed, pool_,
+                      [&](double fraction) { progress("measuring outputs", fraction); });
+    }
     const ModelMoments* all_moments = moments ? &*moments : nullptr;
     const StoragePlan plan = make_plan(model ? &*model : nullptr, matrices, all_moments);
     model.reset();
-    ModelQuantizer quantizer(options_, plan, all_moments, is_tied_, kept_, pool_, report_);
+    ModelQuantizer quantizer(options_, plan, all_moments, outputs ? &*outputs : nullptr, is_tied_, is_source_gguf_,
+                             kept_, pool_, report_);
     ConvertOptions convert;
     convert.source = options_.source;
     convert.target = options_.target;
@@ -280,6 +322,7 @@ class Quantization {
   // The matrices of the target, by the names they will have there.
   std::vector<TensorEntry> target_matrices() {
     ModelDescription description = describe_checkpoint(open_checkpoint(options_.source));
+    is_source_gguf_ = description.names == NameScheme::kGguf;
     description.names = options_.format == ModelFormat::kGguf ? NameScheme::kGguf : NameScheme::kMlx;
     spec_ = description.spec;
     std::vector<TensorEntry> entries = tensor_table(description);
@@ -339,7 +382,7 @@ class Quantization {
     runner_options.n_threads = pool_.n_threads();
     runner_options.is_exact = true;
     const std::unique_ptr<Runner> runner = create_runner("cpu", model.spec, model.weights, runner_options);
-    ModelMoments moments(model.spec, options_.method == QuantMethod::kGptq);
+    ModelMoments moments(model.spec, options_.method >= QuantMethod::kGptq);
     moments.collect(*runner, chunks_, pool_, [&](double fraction) { progress("calibrating", fraction); });
     return moments;
   }
@@ -350,6 +393,7 @@ class Quantization {
   QuantizeReport report_;
   ModelSpec spec_;
   bool is_tied_ = false;
+  bool is_source_gguf_ = false;
   std::vector<std::vector<int32_t>> chunks_;
 };
 

@@ -27,9 +27,9 @@ struct QuantizeOptions {
   /// target, embedding and what stays float included, has at most so many bits per parameter.
   std::optional<double> target_bpw;
   std::optional<int> target_group;         ///< With target_bpw, of packed groups: no other size.
-  uint64_t seed = 0;                       ///< Of the labels that sensitivities are sampled with.
+  uint64_t seed = 0;                       ///< Of the labels that gradients are sampled with.
   std::vector<StorageOverride> overrides;  ///< Win over all of these; the last that matches counts.
-  QuantMethod method = QuantMethod::kRtn;  ///< kGptq, kDwq: affine groups only. GGUF: kFit searches with importances.
+  QuantMethod method = QuantMethod::kRtn;  ///< kGptq, kYaqa, kDwq: affine groups only.
   /// Text files, or .jsonl with a key "text"; none: default_calibration_text().
   std::vector<std::string> calibration;
   int64_t calibration_tokens = 32768;
@@ -38,8 +38,8 @@ struct QuantizeOptions {
   /// must be in its run_identity()).
   std::string program;
   int n_threads = 0;  ///< 0: every core this process may use.
-  /// "reading", "calibrating", "measuring", "choosing bits", "quantizing" or "distilling", and the share of it that is
-  /// done.
+  /// "reading", "calibrating", "measuring", "measuring outputs", "choosing bits", "quantizing" or "distilling", and the
+  /// share of it that is done.
   std::function<void(const char* stage, double fraction)> on_progress;
   const std::atomic<bool>* cancel = nullptr;  ///< Looked at often; makes quantize_model() throw kCancelled.
 };
@@ -74,7 +74,7 @@ struct QuantizeReport {
 QuantizeReport quantize_model(const QuantizeOptions& options);
 
 class KeptRun;
-/// The same for method kGptq and below, with parts that another keeps; null: none are kept.
+/// The same for method kYaqa and below, with parts that another keeps; null: none are kept.
 QuantizeReport quantize_kept(const QuantizeOptions& options, KeptRun* kept);
 
 }  // namespace mobilellm

@@ -69,21 +69,22 @@ TEST(QuantizeModel, CalibratedMethodsKeepTheLogitsCloser) {
   const ScratchFolder folder;
   const std::vector<float> expected = logits_of(kModel);
   std::vector<double> differences;
-  for (const QuantMethod method : {QuantMethod::kRtn, QuantMethod::kFit, QuantMethod::kGptq}) {
+  for (const QuantMethod method : {QuantMethod::kRtn, QuantMethod::kFit, QuantMethod::kGptq, QuantMethod::kYaqa}) {
     const QuantizeOptions options = options_for(folder, quant_method_name(method), method);
     const QuantizeReport report = quantize_model(options);
     EXPECT_EQ(report.matrices.size(), 22U);
     EXPECT_EQ(report.n_calibration_tokens > 0, method != QuantMethod::kRtn);
     differences.push_back(squared_difference(expected, logits_of(options.target)));
   }
-  // The model is random and tiny, so the two that calibrate are compared with rounding only.
+  // The model is random and tiny, so those that calibrate are compared with rounding only.
   EXPECT_LT(differences[1], 0.9 * differences[0]);
   EXPECT_LT(differences[2], 0.9 * differences[0]);
+  EXPECT_LT(differences[3], 0.9 * differences[0]);
 }
 
 TEST(QuantizeModel, FilesDoNotDependOnThreads) {
   const ScratchFolder folder;
-  QuantizeOptions options = options_for(folder, "two", QuantMethod::kGptq);
+  QuantizeOptions options = options_for(folder, "two", QuantMethod::kYaqa);
   options.calibration_tokens = 700;  // A whole chunk and part of one.
   EXPECT_EQ(quantize_model(options).n_calibration_tokens, 700);
   options.target = folder / "one";

@@ -76,7 +76,7 @@ TEST(Quantize, MixesByRecipeOverrideAndTarget) {
   result = run_program({"quantize", golden("e2e/r1_chat"), "-o", folder.path("target"), "--target-bpw", "12",
                         "--calibration-tokens", "1024"});
   EXPECT_EQ(result.status, 0) << result.err;
-  EXPECT_THAT(result.out, HasSubstr("matrices by gptq"));
+  EXPECT_THAT(result.out, HasSubstr("matrices by yaqa"));
 }
 
 // Nothing has the final name, and the same command finishes the work.
@@ -148,7 +148,7 @@ TEST(Quantize, Misuse) {
   fails({"-o", folder.path("a.gguf"), "--type", "Q4_K", "--bits", "4"}, "are for mlx-lm folders");
   fails({"-o", folder.path("a"), "--mode", "int4"}, "expected affine, mxfp4, nvfp4 or mxfp8");
   fails({"-o", folder.path("a"), "--bits", "7"}, "bits");
-  fails({"-o", folder.path("a"), "--method", "magic"}, "expected rtn, fit, gptq or dwq");
+  fails({"-o", folder.path("a"), "--method", "magic"}, "expected rtn, fit, gptq, yaqa or dwq");
   fails({"-o", folder.path("a"), "--report", folder.path("a.txt")}, "ends in .html");
   fails({"-o", folder.path("a"), "--report-text", folder.path("a.txt")}, "needs --report");
   fails({"-o", folder.path("a"), "--report", folder.path("a.html"), "--report-text", "/none"}, "/none does not exist");

@@ -183,7 +183,7 @@ int run_dynamic_quant(const Args& args, const ConvertFlags& flags, const Convert
   QuantizeOptions options;
   options.source = target.source;
   options.target = target.target;
-  options.method = QuantMethod::kGptq;
+  options.method = QuantMethod::kYaqa;
   options.target_bpw = flags.target_bpw.value_or(4.5);
   options.target_group = static_cast<int>(flags.group_size.value_or(64));
   check_quantization_params({QuantMode::kAffine, 4, *options.target_group});

@@ -180,9 +180,9 @@ int run_quantize(int argc, const char* const* argv) {
             "last match counts");
   args.section("Method");
   args.text("--method", "METHOD", flags.method,
-            "rtn rounds; fit fits scales to the inputs that calibration sees; gptq also lets weights make up for each "
-            "other's errors, affine only; dwq then trains scales and biases against the float model (default: "
-            "rtn; with --target-bpw gptq, GGUF fit)");
+            "rtn rounds; fit fits scales to the inputs that calibration sees; gptq also lets weights of a row make up "
+            "for each other's errors; yaqa rows too, by gradients; dwq then trains scales and biases against the float "
+            "model; these three affine only (default: rtn; with --target-bpw yaqa, GGUF fit)");
   args.list("--calibration", "FILE", options.calibration,
             "text for all methods but rtn, or .jsonl with a key \"text\"; may be given again (default: a text of the "
             "program's own: problems with solutions, code, prose)");
@@ -194,7 +194,7 @@ int run_quantize(int argc, const char* const* argv) {
   args.number("--learning-rate", "X", flags.learning_rate, 1e-6, 1.0,
               "how far a step of dwq moves weights at most, in units of their scale (default: 0.004)");
   args.integer("--seed", "N", seed, 0, int64_t{1} << 62,
-               "of what --target-bpw samples and of the order of the text in dwq (default: 0)");
+               "of what yaqa and --target-bpw sample and of the order of the text in dwq (default: 0)");
   args.integer("--threads", "N", n_threads, 0, 1024, "threads (default: every core)");
   ReportFlags report_flags;
   declare_report(args, report_flags);
@@ -218,7 +218,7 @@ int run_quantize(int argc, const char* const* argv) {
   }
   choose_format(args, flags, options);
   const bool is_gguf = options.format == ModelFormat::kGguf;
-  if (flags.method.empty()) flags.method = !flags.target_bpw ? "rtn" : is_gguf ? "fit" : "gptq";
+  if (flags.method.empty()) flags.method = !flags.target_bpw ? "rtn" : is_gguf ? "fit" : "yaqa";
   options.method = parse_quant_method(flags.method);
   for (const std::string& text : flags.overrides) {
     options.overrides.push_back(parse_override(text, options.format, options.params.group_size));

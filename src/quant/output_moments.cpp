@@ -1,0 +1,98 @@
+// Collecting gradients of outputs during backward passes.
+#include "quant/output_moments.h"
+
+#include <algorithm>
+
+#include "backprop/decoder.h"
+#include "backprop/output_loss.h"
+#include "base/error.h"
+#include "base/random.h"
+#include "base/thread_pool.h"
+
+namespace mobilellm {
+namespace {
+
+// Rows of one block at most, and of each when there are several: their moments take 4 * rows^2 bytes.
+constexpr int64_t kMaxRows = 1536;
+constexpr int64_t kBlockRows = 1024;
+// Gradients have heavy tails, and few tokens say little about products of them.
+constexpr int64_t kMaxTokens = 65536;
+constexpr int64_t kMinTokens = 4096;
+// Operations of the passes, which take 6 per weight and token: about two minutes on two cores with AVX-512.
+constexpr double kOperations = 4e13;
+// Draws of labels that no other sampling with the same seed takes.
+constexpr uint64_t kStream = 0x6f7574;
+
+using MomentMap = std::map<std::pair<TensorRole, int>, std::vector<InputMoments>>;
+
+class MomentSums final : public GradientSink {
+ public:
+  MomentSums(MomentMap& moments, ThreadPool& pool) : moments_(moments), pool_(pool) {}
+
+  bool wants(TensorRole /*role*/, int /*layer*/) override { return false; }
+  void matrix_gradient(TensorRole /*role*/, int /*layer*/, const float* /*gradient*/) override {}
+  void output_gradient(TensorRole role, int layer, const float* d_y, int64_t n_tokens, int64_t rows) override {
+    std::vector<InputMoments>& blocks = moments_.try_emplace({role, layer}).first->second;
+    if (blocks.empty()) {
+      const int64_t n_blocks = rows <= kMaxRows ? 1 : (rows + kBlockRows - 1) / kBlockRows;
+      for (int64_t i = 0; i < n_blocks; ++i) {
+        blocks.emplace_back((i + 1) * rows / n_blocks - i * rows / n_blocks, true);
+      }
+    }
+    for (InputMoments& block : blocks) {
+      block.add(d_y, n_tokens, rows, pool_);
+      d_y += block.cols();
+    }
+  }
+
+ private:
+  MomentMap& moments_;
+  ThreadPool& pool_;
+};
+
+}  // namespace
+
+OutputMoments::OutputMoments(const ModelSpec& spec, const ModelWeights& weights,
+                             const std::vector<std::vector<int32_t>>& chunks, uint64_t seed, ThreadPool& pool,
+                             const std::function<void(double)>& on_progress) {
+  ModelWeightReader reader(weights, pool);
+  Decoder decoder(spec, false, pool);
+  OutputLoss loss(spec, pool);
+  MomentSums sums(moments_, pool);
+  uint64_t n_tokens = 0;
+  std::vector<float> hidden, d_hidden;
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    if (on_progress) on_progress(static_cast<double>(i) / static_cast<double>(chunks.size()));
+    const std::vector<int32_t>& tokens = chunks[i];
+    if (tokens.empty()) continue;
+    std::vector<double> draws(tokens.size());
+    for (double& draw : draws) draw = random_uniform(seed, kStream, n_tokens++);
+    hidden.resize(tokens.size() * static_cast<size_t>(spec.d_model));
+    d_hidden.resize(hidden.size());
+    const auto length = static_cast<int64_t>(tokens.size());
+    decoder.forward(reader, {tokens, std::span(&length, 1)}, true, hidden.data());
+    loss.sampled(reader, hidden.data(), draws, 1.0, d_hidden.data(), nullptr, {});
+    decoder.backward(reader, d_hidden.data(), sums);
+  }
+  if (n_tokens == 0) fail(ErrorCode::kInvalidArgument, "[quant] gradients of outputs: got no tokens");
+}
+
+std::span<const InputMoments> OutputMoments::of(TensorRole role, int layer) const {
+  const auto found = moments_.find({role, layer});
+  return found == moments_.end() ? std::span<const InputMoments>() : std::span<const InputMoments>(found->second);
+}
+
+std::vector<std::vector<int32_t>> output_moment_chunks(const ModelSpec& spec,
+                                                       const std::vector<std::vector<int32_t>>& chunks) {
+  const double affordable = kOperations / (6.0 * static_cast<double>(parameter_count(spec)));
+  const double wanted = std::clamp(affordable, static_cast<double>(kMinTokens), static_cast<double>(kMaxTokens));
+  double available = 0.0;
+  for (const std::vector<int32_t>& chunk : chunks) available += static_cast<double>(chunk.size());
+  const double share = available > wanted ? wanted / available : 1.0;
+  const auto n = static_cast<size_t>(std::max(1.0, share * static_cast<double>(chunks.size())));
+  std::vector<std::vector<int32_t>> chosen;
+  for (size_t i = 0; i < n && !chunks.empty(); ++i) chosen.push_back(chunks[i * chunks.size() / n]);
+  return chosen;
+}
+
+}  // namespace mobilellm
