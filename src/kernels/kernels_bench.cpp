@@ -72,15 +72,12 @@ struct Work<DotRowsArgs> {
 struct Quantized {
   explicit Quantized(int n_tokens)
       : codes(static_cast<size_t>(n_tokens) * kCols, 3),
-        scales(static_cast<size_t>(n_tokens) * kBlocks, 0.01F),
-        sums(scales.size(), 0.5F),
-        zeros(scales.size(), 128) {
-    rows = {codes.data(), scales.data(), zeros.data(), sums.data(), kBlocks};
+        numbers(static_cast<size_t>(n_tokens) * kStrips, {0.01F, -1.28F, 0.5F, {0.25F, 0.25F}}) {
+    rows = {codes.data(), numbers.data(), kStrips};
   }
-  static constexpr int kBlocks = kCols / kBlockCols;
+  static constexpr int kStrips = kCols / kStripCols;
   std::vector<uint8_t> codes;
-  std::vector<float> scales, sums;
-  std::vector<int32_t> zeros;
+  std::vector<StripNumbers> numbers;
   QuantizedRows rows{};
 };
 

@@ -151,28 +151,24 @@ Weights make_weights(const Form& form, int64_t rows, int64_t cols) {
 
 struct Activations {
   std::vector<uint8_t> codes;
-  std::vector<float> scales;
-  std::vector<int32_t> zeros;
-  std::vector<float> sums;
-  int64_t n_blocks;
+  std::vector<StripNumbers> numbers;
+  int64_t n_strips;
 
   Activations(const KernelTable& table, const std::vector<float>& x, int n_tokens, int64_t cols)
-      : n_blocks((cols + kBlockCols - 1) / kBlockCols) {
-    const auto n = static_cast<size_t>(n_tokens) * static_cast<size_t>(n_blocks);
-    codes.resize(n * kBlockCols);
-    scales.resize(n);
-    zeros.resize(n);
-    sums.resize(n);
+      : n_strips((cols + kStripCols - 1) / kStripCols) {
+    const auto n = static_cast<size_t>(n_tokens) * static_cast<size_t>(n_strips);
+    codes.resize(n * kStripCols);
+    numbers.resize(n);
     table.quantize_rows({x.data(), cols, n_tokens, cols, rows(0)});
   }
   QuantizedRows rows(int token) {
-    const int64_t at = token * n_blocks;
-    return {codes.data() + at * kBlockCols, scales.data() + at, zeros.data() + at, sums.data() + at, n_blocks};
+    const int64_t at = token * n_strips;
+    return {codes.data() + at * kStripCols, numbers.data() + at, n_strips};
   }
   double value(int token, int64_t k) const {
-    const auto at = static_cast<size_t>(token * n_blocks + k / kBlockCols);
-    return double{scales[at]} *
-           (codes[static_cast<size_t>(token * n_blocks * kBlockCols + k)] + static_cast<int16_t>(zeros[at]));
+    const StripNumbers& of_strip = numbers[static_cast<size_t>(token * n_strips + k / kStripCols)];
+    return double{of_strip.scale} * codes[static_cast<size_t>(token * n_strips * kStripCols + k)] +
+           double{of_strip.offset};
   }
 };
 
@@ -189,42 +185,47 @@ TEST_P(PanelKernels, QuantizedRowsAreCloseAndTheSameAsScalar) {
     Activations scalar(kernel_table(Isa::kScalar), x, kTokens, cols);
     Activations got(kernel_table(GetParam()), x, kTokens, cols);
     EXPECT_EQ(got.codes, scalar.codes) << cols;
-    EXPECT_EQ(got.zeros, scalar.zeros) << cols;
-    EXPECT_EQ(std::memcmp(got.scales.data(), scalar.scales.data(), got.scales.size() * 4), 0) << cols;
-    EXPECT_EQ(std::memcmp(got.sums.data(), scalar.sums.data(), got.sums.size() * 4), 0) << cols;
+    EXPECT_EQ(std::memcmp(got.numbers.data(), scalar.numbers.data(), got.numbers.size() * sizeof(StripNumbers)), 0)
+        << cols;
     for (int t = 0; t < kTokens; ++t) {
       for (int64_t k = 0; k < cols; ++k) {
         ASSERT_NEAR(got.value(t, k), double{x[static_cast<size_t>(t * cols + k)]}, 4.0 / 255.0 * 0.51 + 0.008) << k;
       }
-      for (int64_t b = 0; b < got.n_blocks; ++b) {
-        double sum = 0;
-        for (int64_t k = b * kBlockCols; k < std::min(cols, (b + 1) * kBlockCols); ++k) sum += got.value(t, k);
-        ASSERT_NEAR(double{got.sums[static_cast<size_t>(t * got.n_blocks + b)]}, sum, 1e-4);
+      for (int64_t s = 0; s < got.n_strips; ++s) {
+        const StripNumbers& of_strip = got.numbers[static_cast<size_t>(t * got.n_strips + s)];
+        double sums[2] = {};
+        for (int64_t k = s * kStripCols; k < std::min(cols, (s + 1) * kStripCols); ++k) {
+          sums[k / kBlockCols % 2] += got.value(t, k);
+        }
+        ASSERT_NEAR(double{of_strip.block_sums[0]}, sums[0], 1e-4);
+        ASSERT_NEAR(double{of_strip.block_sums[1]}, sums[1], 1e-4);
+        ASSERT_NEAR(double{of_strip.sum}, sums[0] + sums[1], 1e-4);
       }
     }
   }
 }
 
-TEST_P(PanelKernels, BlocksThatAreNotFiniteBecomeNaN) {
+TEST_P(PanelKernels, StripsThatAreNotFiniteBecomeNaN) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                           -std::numeric_limits<float>::infinity()}) {
-    for (const size_t place : {0U, 13U, 16U, 31U}) {
-      std::vector<float> x = make_rows(1, 64);
+    for (const size_t place : {0U, 13U, 16U, 31U, 32U, 63U}) {
+      std::vector<float> x = make_rows(1, 128);
       x[place] = bad;
-      const Activations got(kernel_table(GetParam()), x, 1, 64);
-      EXPECT_TRUE(std::isnan(got.scales[0])) << bad << " at " << place;
-      EXPECT_TRUE(std::isfinite(got.scales[1]));
+      const Activations got(kernel_table(GetParam()), x, 1, 128);
+      EXPECT_TRUE(std::isnan(got.numbers[0].scale)) << bad << " at " << place;
+      EXPECT_TRUE(std::isfinite(got.numbers[1].scale));
     }
   }
   const Activations zero(kernel_table(GetParam()), std::vector<float>(64, 0.0F), 1, 64);
-  EXPECT_EQ(zero.scales[0], 0.0F);
-  EXPECT_EQ(zero.sums[0], 0.0F);
+  EXPECT_EQ(zero.numbers[0].scale, 0.0F);
+  EXPECT_EQ(zero.numbers[0].sum, 0.0F);
 }
 
 TEST_P(PanelKernels, ProductsAreTheSameBitsForAnyBatchAndCloseToDoubleArithmetic) {
   const KernelTable& table = kernel_table(GetParam());
   for (const Form& form : kForms) {
-    for (const int64_t cols : {int64_t{256}, int64_t{384}, int64_t{2560}}) {
+    for (const int64_t cols : {int64_t{96}, int64_t{256}, int64_t{384}, int64_t{2560}}) {
+      if (cols % form.group != 0) continue;
       if (form.scale_type == ScaleType::kI8 && cols % kFactorCols != 0) continue;
       constexpr int kRows = 73;
       constexpr int kTokens = 45;

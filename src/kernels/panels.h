@@ -2,8 +2,9 @@
 ///
 /// Many storage formats become this one layout when a model is loaded: integer codes c with one scale d (and perhaps
 /// one bias m) per group of a row, w = d c + m. Activations become unsigned bytes u with one scale s and zero point z
-/// per block of 32, x = s (u - z). Then a row's product with a block is s d (sum c u - z sum c) + m sum x: the sums in
-/// the bracket are exact integers, so that the only roundings are those of the f32 sums over blocks, in rising order.
+/// per strip of 64 columns, x = s (u - z). Then a row's product with a strip is s sum(d I) - s z sum(d S) + sum(m X)
+/// over the groups in it, where I = sum c u and S = sum c are exact integers and X = sum x: the multiplications per
+/// token beside those of bytes are one for every d and m, and two for the strip.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +15,10 @@ namespace mobilellm {
 /// Rows of a panel: two vectors of 16. Lane r of a vector belongs to one row, so nothing is ever summed across lanes.
 inline constexpr int kPanelRows = 32;
 inline constexpr int kLanes = 16;
-/// Columns that share an activation scale.
+/// Columns whose codes lie together in a panel.
 inline constexpr int kBlockCols = 32;
+/// Columns that share an activation scale: two blocks.
+inline constexpr int kStripCols = 2 * kBlockCols;
 /// Columns that share a factor of scales of kI8.
 inline constexpr int kFactorCols = 256;
 
@@ -44,7 +47,7 @@ enum class CodeRange : uint8_t { kWithin16, kWithin32, kSignedByte };
 struct PanelLayout {
   int64_t rows = 0;
   int64_t cols = 0;      ///< A multiple of group; of 256 with scales of kI8.
-  int64_t n_blocks = 0;  ///< Blocks of 32 columns, the last one filled up with zeros.
+  int64_t n_blocks = 0;  ///< Blocks of 32 columns, an even number, filled up with zeros (scales too).
   int bits = 4;          ///< 2, 3, 4, 5, 6 or 8
   int group = 32;        ///< Columns per scale: 16, 32, 64 or 128.
   ScaleType scale_type = ScaleType::kF16;
@@ -64,6 +67,7 @@ struct PanelLayout {
 
   int64_t n_panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
   int64_t n_groups() const { return cols / group; }
+  int64_t n_strips() const { return n_blocks / 2; }
   int unit_blocks() const {
     if (scale_type == ScaleType::kI8) return kFactorCols / kBlockCols;
     return group <= kBlockCols ? 1 : group / kBlockCols;
@@ -73,7 +77,7 @@ struct PanelLayout {
   /// Fills in what follows from the fields above.
   void set_sizes() {
     const size_t n_kinds = has_bias ? 2 : 1;
-    n_blocks = (cols + kBlockCols - 1) / kBlockCols;
+    n_blocks = (cols + kStripCols - 1) / kStripCols * 2;
     scales_bytes = static_cast<size_t>(kPanelRows) * (scale_type == ScaleType::kF32  ? 4
                                                       : scale_type == ScaleType::kI8 ? 1
                                                                                      : 2);
@@ -86,16 +90,22 @@ struct PanelLayout {
   }
 };
 
-/// Quantized activations [n_tokens] x [n_blocks * 32 columns].
-struct QuantizedRows {
-  uint8_t* codes;  ///< [n_tokens][n_blocks * 32]; columns beyond the row have the zero point.
-  float* scales;   ///< [n_tokens][n_blocks]
-  int32_t* zeros;  ///< [n_tokens][n_blocks] -z modulo 2^16: the low half of a pair of 16-bit numbers
-  float* sums;     ///< [n_tokens][n_blocks] sum of the block's values s (u - z)
-  int64_t n_blocks;
+/// What belongs to a strip of activations beside its codes u: x = scale * u + offset.
+struct StripNumbers {
+  float scale;
+  float offset;         ///< -scale * z
+  float sum;            ///< of the values x of the strip
+  float block_sums[2];  ///< of each of its blocks
 };
 
-/// x [n_tokens][n_cols] to `out`. A block with a NaN or an infinity gets a NaN scale, which spreads to every product.
+/// Quantized activations [n_tokens] x [n_strips * 64 columns].
+struct QuantizedRows {
+  uint8_t* codes;         ///< [n_tokens][n_strips * 64]; columns beyond the row have the zero point.
+  StripNumbers* numbers;  ///< [n_tokens][n_strips]
+  int64_t n_strips;
+};
+
+/// x [n_tokens][n_cols] to `out`. A strip with a NaN or an infinity gets a NaN scale, which spreads to every product.
 struct QuantizeRowsArgs {
   const float* x;
   int64_t x_stride;
@@ -118,10 +128,13 @@ struct PanelProductArgs {
   std::byte* scratch;  ///< kPanelScratchBytes at a multiple of 64.
 };
 
-/// With many tokens, the codes, scales and sums of this many blocks of a panel are spread out in scratch at a time,
+/// With many tokens, the codes, scales and sums of this many strips of a panel are spread out in scratch at a time,
 /// so that they stay in the second-level cache while every token passes over them.
-inline constexpr int kSpreadBlocks = 64;
-inline constexpr size_t kSpreadHalfBytes = size_t{kSpreadBlocks} * (kLanes * kBlockCols + 5 * kLanes * sizeof(float));
+inline constexpr int kSpreadStrips = 32;
+/// Per strip and row: up to four scales, two biases, the sum of all codes times scales, up to four sums of codes.
+inline constexpr int kSpreadNumbers = 11;
+inline constexpr size_t kSpreadHalfBytes =
+    size_t{kSpreadStrips} * (kLanes * kStripCols + kSpreadNumbers * kLanes * sizeof(float));
 /// Scratch of one call of panel_product.
 inline constexpr size_t kPanelScratchBytes = 2 * kSpreadHalfBytes;
 

@@ -1,4 +1,4 @@
-/// Activations as the panel kernels read them: a buffer of rows in 8 bits per block.
+/// Activations as the panel kernels read them: a buffer of rows in 8 bits.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace mobilellm {
 
-/// Grows to the largest batch and stays. Different rows, and different blocks of a row, may be written by several
+/// Grows to the largest batch and stays. Different rows, and different strips of a row, may be written by several
 /// threads at once.
 class ActivationCodes {
  public:
@@ -17,14 +17,13 @@ class ActivationCodes {
   /// What reset() made room for.
   const QuantizedRows& rows() const { return rows_; }
   /// Writes columns [col_begin, col_begin + n_cols) of a row from x[0 .. n_cols). col_begin is a multiple of
-  /// kBlockCols, and n_cols too unless the row ends there.
+  /// kStripCols, and n_cols too unless the row ends there.
   void quantize(const KernelTable& kernels, size_t row, int64_t col_begin, int64_t n_cols, const float* x);
 
  private:
   QuantizedRows rows_{};
   std::vector<uint8_t> codes_;
-  std::vector<float> scales_, sums_;
-  std::vector<int32_t> zeros_;
+  std::vector<StripNumbers> numbers_;
 };
 
 }  // namespace mobilellm

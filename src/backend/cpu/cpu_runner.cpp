@@ -349,7 +349,7 @@ class CpuRunner final : public Runner {
 
   bool keeps_floats(const MlpBranch& branch) const { return input_observer_ || !branch.linears.down->uses_panels(); }
 
-  // Rows of a task of activated_products(): whole blocks of activations, as many as fit in its scratch.
+  // Rows of a task of activated_products(): whole strips of activations, as many as fit in its scratch.
   int64_t activated_rows(const MlpBranch& branch, size_t n) const {
     const int n_tokens = static_cast<int>(n);
     // Two products each: half as many rows keep tasks short.
@@ -357,7 +357,7 @@ class CpuRunner final : public Runner {
     int64_t rows = branch.linears.first->task_rows(n_tokens, n_threads);
     if (branch.linears.second != nullptr) rows = std::min(rows, branch.linears.second->task_rows(n_tokens, n_threads));
     const auto most = static_cast<int64_t>(kActivatedFloats / n);
-    return std::clamp(rows, int64_t{kPanelRows}, most) / kPanelRows * kPanelRows;
+    return std::clamp(rows, int64_t{kStripCols}, most) / kStripCols * kStripCols;
   }
 
   // n rows in memory as the input of `linear`.

@@ -58,6 +58,7 @@ struct CodeSums {
     _mm256_storeu_si256(q, lo);
     _mm256_storeu_si256(q + 1, hi);
   }
+  Vec16 as_floats() const { return {_mm256_cvtepi32_ps(lo), _mm256_cvtepi32_ps(hi)}; }
 };
 
 #if defined(__AVXVNNI__)
@@ -66,6 +67,7 @@ template <CodeRange kRange>
 struct CodeDot {
   static constexpr int kTileVectors = 1;
   static constexpr int kTileTokens = 4;
+  static constexpr int kSpreadTileTokens = 4;
 
   __m256i lo;
   __m256i hi;
@@ -84,6 +86,7 @@ template <CodeRange kRange>
 struct CodeDot {
   static constexpr int kTileVectors = 1;
   static constexpr int kTileTokens = 2;
+  static constexpr int kSpreadTileTokens = 2;
 
   __m256i lo;
   __m256i hi;
@@ -118,13 +121,7 @@ struct CodeDot {
 
   void add_ones(Codes codes) { add(codes, 0x01010101U); }
   CodeSums code_sums() const { return {lo, hi}; }
-  // this + factor * sums; both fit in 16 bits and the high half of factor is zero, so the product of the low halves is
-  // the whole product.
-  Vec16 plus(CodeSums sums, int32_t factor) const {
-    const __m256i z = _mm256_set1_epi32(factor);
-    return {_mm256_cvtepi32_ps(_mm256_add_epi32(lo, _mm256_madd_epi16(sums.lo, z))),
-            _mm256_cvtepi32_ps(_mm256_add_epi32(hi, _mm256_madd_epi16(sums.hi, z)))};
-  }
+  Vec16 value(CodeSums /*sums*/) const { return {_mm256_cvtepi32_ps(lo), _mm256_cvtepi32_ps(hi)}; }
 };
 
 }  // namespace

@@ -42,6 +42,7 @@ struct CodeSums {
   __m512i v;
   static CodeSums load(const float* p) { return {_mm512_loadu_si512(p)}; }
   void store(float* p) const { _mm512_storeu_si512(p, v); }
+  Vec16 as_floats() const { return {_mm512_cvtepi32_ps(v)}; }
 };
 
 // Exact sums of codes times unsigned bytes, one per row. flush() follows every 4 calls of add() at the latest, every 2
@@ -50,6 +51,7 @@ template <CodeRange kRange>
 struct CodeDot {
   static constexpr int kTileVectors = 2;
   static constexpr int kTileTokens = 8;
+  static constexpr int kSpreadTileTokens = 6;
 
   __m512i v;
   void clear() { v = _mm512_setzero_si512(); }
@@ -60,11 +62,8 @@ struct CodeDot {
   void add_ones(Codes codes) { add(codes, 0x01010101U); }
   void flush() {}
   CodeSums code_sums() const { return {v}; }
-  // this + factor * sums; both fit in 16 bits and the high half of factor is zero, so the product of the low halves is
-  // the whole product.
-  Vec16 plus(CodeSums sums, int32_t factor) const {
-    return {_mm512_cvtepi32_ps(_mm512_dpwssd_epi32(v, sums.v, _mm512_set1_epi32(factor)))};
-  }
+  // The sums as floats; the sums of codes may be of use for them.
+  Vec16 value(CodeSums /*sums*/) const { return {_mm512_cvtepi32_ps(v)}; }
 };
 
 }  // namespace

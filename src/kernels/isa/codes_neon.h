@@ -2,7 +2,7 @@
 // multiplications, whichever the file is compiled for.
 //
 // Only usdot multiplies unsigned with signed bytes. The others take the activations as u - 128, which is a signed byte,
-// and add 128 sum(c) at the end together with the zero point: exact, and no instruction more.
+// and add 128 sum(c) at the end.
 #include <arm_neon.h>
 
 #include <cstddef>
@@ -65,6 +65,9 @@ struct CodeSums {
   void store(float* p) const {
     for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, vreinterpretq_f32_s32(v[i]));
   }
+  Vec16 as_floats() const {
+    return {{vcvtq_f32_s32(v[0]), vcvtq_f32_s32(v[1]), vcvtq_f32_s32(v[2]), vcvtq_f32_s32(v[3])}};
+  }
 };
 
 #if defined(__ARM_FEATURE_MATMUL_INT8) || defined(__ARM_FEATURE_DOTPROD)
@@ -73,6 +76,7 @@ template <CodeRange kRange>
 struct CodeDot {
   static constexpr int kTileVectors = 1;
   static constexpr int kTileTokens = 4;
+  static constexpr int kSpreadTileTokens = 4;
 
   int32x4_t v[4];
   void clear() {
@@ -104,6 +108,7 @@ template <CodeRange kRange>
 struct CodeDot {
   static constexpr int kTileVectors = 1;
   static constexpr int kTileTokens = 2;
+  static constexpr int kSpreadTileTokens = 2;
   static constexpr int kShift = 128;
 
   int32x4_t v[8];
@@ -140,10 +145,8 @@ struct CodeDot {
 
   // After add_ones() alone.
   CodeSums code_sums() const { return {{rows(0), rows(1), rows(2), rows(3)}}; }
-  // The sum + factor * sums, where factor is a number of 16 bits.
-  Vec16 plus(CodeSums sums, int32_t factor) const {
-    const int32_t z = static_cast<int16_t>(factor) + kShift;
-    const auto quarter = [&](int i) { return vcvtq_f32_s32(vmlaq_n_s32(rows(i), sums.v[i], z)); };
+  Vec16 value(const CodeSums& sums) const {
+    const auto quarter = [&](int i) { return vcvtq_f32_s32(vmlaq_n_s32(rows(i), sums.v[i], kShift)); };
     return {{quarter(0), quarter(1), quarter(2), quarter(3)}};
   }
 };

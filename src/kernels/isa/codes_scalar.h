@@ -66,12 +66,16 @@ struct CodeSums {
     return s;
   }
   void store(float* p) const { std::memcpy(p, v, sizeof(v)); }
+  Vec16 as_floats() const {
+    return Vec16::make([&](int i) { return static_cast<float>(v[i]); });
+  }
 };
 
 template <CodeRange kRange>
 struct CodeDot {
   static constexpr int kTileVectors = 1;
   static constexpr int kTileTokens = 2;
+  static constexpr int kSpreadTileTokens = 2;
 
   int32_t v[16];
   void clear() { std::memset(v, 0, sizeof(v)); }
@@ -87,9 +91,8 @@ struct CodeDot {
     std::memcpy(s.v, v, sizeof(v));
     return s;
   }
-  // this + factor * sums, where factor is a number of 16 bits.
-  Vec16 plus(const CodeSums& sums, int32_t factor) const {
-    return Vec16::make([&](int i) { return static_cast<float>(v[i] + static_cast<int16_t>(factor) * sums.v[i]); });
+  Vec16 value(const CodeSums& /*sums*/) const {
+    return Vec16::make([&](int i) { return static_cast<float>(v[i]); });
   }
 };
 

@@ -43,10 +43,8 @@ class Tiles {
     asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kCodes + 4), "i"(kTokens), "i"(kCodes + 2));
     asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(sums), "r"(int64_t{64}), "i"(kCodes + 4) : "memory");
   }
-  // A token's sums, plus factor (a number of 16 bits) times the sums of codes.
-  static Vec16 plus(const int32_t* sums, CodeSums codes, int32_t factor) {
-    return {_mm512_cvtepi32_ps(_mm512_dpwssd_epi32(_mm512_load_si512(sums), codes.v, _mm512_set1_epi32(factor)))};
-  }
+  // A token's sums as floats.
+  static Vec16 value(const int32_t* sums) { return {_mm512_cvtepi32_ps(_mm512_load_si512(sums))}; }
 
  private:
   struct alignas(64) Config {

@@ -38,8 +38,8 @@ class Tiles {
       std::memcpy(sums + 16 * row, data_[kCodes + 4][row], static_cast<size_t>(row_bytes_[kCodes + 4]));
     }
   }
-  static Vec16 plus(const int32_t* sums, const CodeSums& codes, int32_t factor) {
-    return Vec16::make([&](int i) { return static_cast<float>(sums[i] + static_cast<int16_t>(factor) * codes.v[i]); });
+  static Vec16 value(const int32_t* sums) {
+    return Vec16::make([&](int i) { return static_cast<float>(sums[i]); });
   }
 
  private:
