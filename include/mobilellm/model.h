@@ -29,7 +29,7 @@ struct ModelOptions {
   int64_t context = 0;        ///< Most tokens of one sequence, prompt included; 0 = the model's maximum.
   int64_t max_kv_tokens = 0;  ///< Bound on cached tokens over all requests of a call; 0 = none but memory.
   /// Multiply quantized weights with f32 activations, as the reference implementations do, instead of activations
-  /// rounded to 8 bits per block of 32. Slower; for comparisons.
+  /// rounded to 8 bits per 64 columns. Slower; for comparisons.
   bool exact = false;
   int prefill_chunk = 256;  ///< Prompt tokens computed per step, 1 or more. Results do not depend on it.
   /// Called with progress in [0, 1] while loading; return false to give up, and load throws kCancelled.
