@@ -44,7 +44,8 @@ def llama(name, imatrix, quick=False):
 
 
 ROWS = [
-    *[affine(bits, method, quick=bits == 4) for method in ("rtn", "fit", "gptq", "dwq") for bits in (3, 4, 6)],
+    *[affine(bits, method, quick=bits == 4) for method in ("rtn", "fit", "gptq", "yaqa") for bits in (3, 4, 6)],
+    affine(4, "dwq"),
     *[target(bpw, quick=bpw == 4.5) for bpw in (3.5, 4.0, 4.5, 5.0, 6.5)],
     block("Q4_0"), block("IQ4_NL"), block("Q4_K"), block("Q5_K"),
     ours("int8-activations", "the 4-bit model of gptq, activations in 8 bits", "--a-kv", "f16", "--b-arithmetic",
