@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <thread>
 
@@ -13,34 +15,15 @@
 #include <sys/sysctl.h>
 #endif
 
+#include "base/cpu_quota.h"
+
 namespace mobilellm {
 namespace {
 
-// A small control file's text, or "" when it cannot be read: every container has its own set of them.
-std::string read_control_file(const char* path) {
-  // These files report a size of 0, so they are read through stdio.
-  std::FILE* file = std::fopen(path, "r");
-  if (file == nullptr) return {};
-  char buffer[128];
-  const size_t n = std::fread(buffer, 1, sizeof(buffer), file);
-  std::fclose(file);
-  return std::string(buffer, n);
-}
-
-// Cores that the quota grants, 0 when unlimited.
-int quota_cores() {
-  long long quota = -1;
-  long long period = 0;
-  const std::string v2 = read_control_file("/sys/fs/cgroup/cpu.max");
-  if (std::sscanf(v2.c_str(), "%lld %lld", &quota, &period) != 2) {
-    quota = -1;
-    const std::string v1_quota = read_control_file("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-    const std::string v1_period = read_control_file("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-    if (std::sscanf(v1_quota.c_str(), "%lld", &quota) != 1 || std::sscanf(v1_period.c_str(), "%lld", &period) != 1)
-      return 0;
-  }
-  if (quota <= 0 || period <= 0) return 0;
-  return static_cast<int>(std::max(1LL, (quota + period - 1) / period));
+// Control groups of this process, a line each; "" where there are none.
+std::string group_membership() {
+  std::ifstream file("/proc/self/cgroup");
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
 }  // namespace
@@ -56,7 +39,7 @@ CoreLimits core_limits() {
   CPU_ZERO(&mask);
   if (sched_getaffinity(0, sizeof(mask), &mask) == 0) limits.allowed = std::max(1, CPU_COUNT(&mask));
 #endif
-  limits.quota = quota_cores();
+  limits.quota = cpu_quota_cores(group_membership(), "/sys/fs/cgroup");
   return limits;
 }
 
