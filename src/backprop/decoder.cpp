@@ -115,6 +115,7 @@ void Decoder::backward(WeightReader& weights, const float* d_out, GradientSink& 
 
 void Decoder::linear(WeightReader& weights, TensorRole role, int layer, const std::vector<float>& x, int64_t in,
                      int64_t out, std::vector<float>& y) {
+  if (observer_) observer_(role, layer, x.data(), n_tokens_, in);
   y.resize(floats(out));
   const float* w = weights.rows(role, layer, 0, out, matrix_);
   product_.run(row_major(x.data(), in), row_major(w, in).transposed(), n_tokens_, out, in, y.data(), out, false);

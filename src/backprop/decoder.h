@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "backprop/causal_attention.h"
@@ -47,6 +49,10 @@ class Decoder {
   /// Writes what the output projection reads, [n_tokens, d_model]. With `keeps`, backward() may follow. Throws
   /// kInvalidArgument for token ids outside the vocabulary.
   void forward(WeightReader& weights, const TokenBatch& batch, bool keeps, float* out);
+  /// Sees what every matrix reads during forward(), [n_tokens, width]; may throw. Not the output projection.
+  using InputObserver =
+      std::function<void(TensorRole role, int layer, const float* x, int64_t n_tokens, int64_t width)>;
+  void set_input_observer(InputObserver observer) { observer_ = std::move(observer); }
   /// Gradients from those of forward()'s result, [n_tokens, d_model], with the same weights. Part of the table of a
   /// tied model's gradient comes from here: see GradientSink::embedding_gradient().
   void backward(WeightReader& weights, const float* d_out, GradientSink& sink);
@@ -80,6 +86,7 @@ class Decoder {
   size_t floats(int64_t width) const { return static_cast<size_t>(n_tokens_ * width); }
 
   ModelSpec spec_;
+  InputObserver observer_;
   bool recomputes_;
   const KernelTable& kernels_;
   ThreadPool& pool_;

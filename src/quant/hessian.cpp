@@ -34,7 +34,8 @@ Hessian::Hessian(const InputMoments& moments, ThreadPool& pool, float damping_sh
   const float inverse_tokens = 1.0F / static_cast<float>(moments.n_tokens());
   matrix_.resize(n * n);
   for (size_t i = 0; i < n; ++i) {
-    for (size_t j = 0; j <= i; ++j) matrix_[i * n + j] = matrix_[j * n + i] = sums[i * n + j] * inverse_tokens;
+    const float* row = sums.data() + triangle_row(static_cast<int64_t>(i));
+    for (size_t j = 0; j <= i; ++j) matrix_[i * n + j] = matrix_[j * n + i] = row[j] * inverse_tokens;
   }
   order_.resize(n);
   std::iota(order_.begin(), order_.end(), 0);

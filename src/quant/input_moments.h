@@ -13,7 +13,7 @@ class ThreadPool;
 /// tr(E H E^T), E the error of the weights and H the mean of x x^T; with the diagonal alone it is an estimate.
 class InputMoments {
  public:
-  /// `is_full`: keep all products, cols^2 floats, instead of the squares.
+  /// `is_full`: keep all products, cols * (cols + 1) / 2 floats, instead of the squares.
   InputMoments(int64_t cols, bool is_full);
 
   /// x [n_tokens, cols], rows x_stride floats apart.
@@ -24,14 +24,14 @@ class InputMoments {
   bool is_full() const { return is_full_; }
   /// Means of x_k^2, [cols]. Ones before any token.
   std::vector<float> diagonal() const;
-  /// Sums of x x^T, the lower triangle row-major [cols, cols]; empty unless is_full().
+  /// Sums of x x^T, a lower triangle as in linear_algebra.h; empty unless is_full().
   std::span<const float> sums() const { return is_full_ ? std::span<const float>(sums_) : std::span<const float>(); }
 
  private:
   int64_t cols_;
   bool is_full_;
   int64_t n_tokens_ = 0;
-  std::vector<float> sums_;      // [cols, cols] or empty
+  std::vector<float> sums_;      // A triangle, or empty.
   std::vector<double> squares_;  // [cols], kept for both kinds
 };
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "backprop/matrix_product.h"
 #include "base/cpu_features.h"
 #include "base/thread_pool.h"
 #include "kernels/kernels.h"
@@ -16,6 +17,9 @@ namespace {
 constexpr int64_t kTokenChunk = 512;
 // Rows and columns per tile of a product: a tile's operands stay in the second-level cache.
 constexpr int64_t kTile = 96;
+// Rows and columns of a product of add_gram(); columns are a multiple of kTileCols.
+constexpr int64_t kGramRows = 96;
+constexpr int64_t kGramCols = 16 * kTileCols;
 // Columns of a Cholesky panel.
 constexpr int64_t kPanel = 64;
 
@@ -37,18 +41,6 @@ void multiply_transposed(DotRows dot_rows, const float* a, int64_t a_stride, int
   args.y = out;
   args.y_stride = out_stride;
   dot_rows(args);
-}
-
-// out [cols, n] = the transpose of x [n, cols], a tile at a time.
-void transpose_into(const float* x, int64_t x_stride, int64_t n, int64_t cols, float* out, ThreadPool& pool) {
-  constexpr int64_t kBlock = 16;
-  pool.run((cols + kBlock - 1) / kBlock, [&](int64_t task, int /*worker*/) {
-    const int64_t begin = task * kBlock;
-    const int64_t end = std::min(begin + kBlock, cols);
-    for (int64_t token = 0; token < n; ++token) {
-      for (int64_t col = begin; col < end; ++col) out[col * n + token] = x[token * x_stride + col];
-    }
-  });
 }
 
 // Factors the diagonal block [n, n] of a panel; false when a pivot is not positive.
@@ -82,29 +74,36 @@ void solve_row(const float* transposed, int64_t n, float* row) {
 }  // namespace
 
 void add_gram(const float* x, int64_t n_tokens, int64_t x_stride, int64_t cols, float* gram, ThreadPool& pool) {
-  const DotRows dot_rows = dot_rows_kernel();
-  const int64_t n_tiles = (cols + kTile - 1) / kTile;
-  std::vector<float> transposed(static_cast<size_t>(cols * std::min(n_tokens, kTokenChunk)));
-  std::vector<float> products(static_cast<size_t>(pool.n_threads() * kTile * kTile));
+  const KernelTable& kernels = kernel_table(select_isa());
+  const int64_t n_strips = (cols + kGramCols - 1) / kGramCols;
+  const int64_t n_row_blocks = (cols + kGramRows - 1) / kGramRows;
+  std::vector<PackedOperand> strips(static_cast<size_t>(n_strips));
+  std::vector<PackedOperand> lefts(static_cast<size_t>(pool.n_threads()));
+  std::vector<float> products(static_cast<size_t>(pool.n_threads() * kGramRows * kGramCols));
   for (int64_t first = 0; first < n_tokens; first += kTokenChunk) {
     const int64_t n = std::min(kTokenChunk, n_tokens - first);
-    transpose_into(x + first * x_stride, x_stride, n, cols, transposed.data(), pool);
-    pool.run(n_tiles * (n_tiles + 1) / 2, [&](int64_t task, int worker) {
-      // Task number to a tile of the lower triangle.
-      auto tile_row = static_cast<int64_t>((std::sqrt(8.0 * static_cast<double>(task) + 1.0) - 1.0) / 2.0);
-      while (tile_row * (tile_row + 1) / 2 > task) --tile_row;
-      while ((tile_row + 1) * (tile_row + 2) / 2 <= task) ++tile_row;
-      const int64_t row = tile_row * kTile;
-      const int64_t col = (task - tile_row * (tile_row + 1) / 2) * kTile;
-      const int64_t n_rows = std::min(kTile, cols - row);
-      const int64_t n_cols = std::min(kTile, cols - col);
-      float* tile = products.data() + worker * kTile * kTile;
-      multiply_transposed(dot_rows, transposed.data() + row * n, n, n_rows, transposed.data() + col * n, n, n_cols, n,
-                          tile, kTile);
-      for (int64_t i = 0; i < n_rows; ++i) {
-        const int64_t end = std::min(n_cols, row + i + 1 - col);
-        float* out = gram + (row + i) * cols + col;
-        for (int64_t j = 0; j < end; ++j) out[j] += tile[i * kTile + j];
+    const MatrixRef tokens = {x + first * x_stride, x_stride, 1};
+    const auto columns = [&](int64_t col) { return MatrixRef{tokens.at(0, col), x_stride, 1}; };
+    pool.run(n_strips, [&](int64_t strip, int /*worker*/) {
+      const int64_t col = strip * kGramCols;
+      strips[static_cast<size_t>(strip)].pack_right(columns(col), n, std::min(kGramCols, cols - col));
+    });
+    // The last rows have the most to do, so they come first.
+    pool.run(n_row_blocks, [&](int64_t task, int worker) {
+      const int64_t row = (n_row_blocks - 1 - task) * kGramRows;
+      const int64_t row_end = std::min(row + kGramRows, cols);
+      PackedOperand& left = lefts[static_cast<size_t>(worker)];
+      left.pack_left(columns(row).transposed(), row_end - row, n);
+      float* tile = products.data() + worker * kGramRows * kGramCols;
+      for (int64_t col = 0; col < row_end; col += kGramCols) {
+        const int64_t n_cols = std::min(kGramCols, row_end - col);
+        multiply_packed(kernels, left, strips[static_cast<size_t>(col / kGramCols)], n, n_cols, tile, kGramCols, false);
+        for (int64_t i = row; i < row_end; ++i) {
+          const int64_t end = std::min(n_cols, i + 1 - col);
+          const float* from = tile + (i - row) * kGramCols;
+          float* out = gram + triangle_row(i) + col;
+          for (int64_t j = 0; j < end; ++j) out[j] += from[j];
+        }
       }
     });
   }

@@ -8,8 +8,12 @@ namespace mobilellm {
 
 class ThreadPool;
 
-/// Adds X^T X to the lower triangle (diagonal included) of gram [cols, cols], row-major. x [n_tokens, cols] has rows
-/// x_stride floats apart. Sums run in f32 over chunks of 512 tokens of this call.
+/// Numbers of a lower triangle [n, n] with its diagonal, whose rows lie one after the other, and where row i begins.
+constexpr int64_t triangle_size(int64_t n) { return n * (n + 1) / 2; }
+constexpr int64_t triangle_row(int64_t i) { return triangle_size(i); }
+
+/// Adds X^T X to the lower triangle `gram` of [cols, cols]. x [n_tokens, cols] has rows x_stride floats apart. Sums run
+/// in f32 over chunks of 512 tokens of this call.
 void add_gram(const float* x, int64_t n_tokens, int64_t x_stride, int64_t cols, float* gram, ThreadPool& pool);
 
 /// Replaces the lower triangle of a symmetric positive definite matrix a [n, n], row-major, by L with a = L L^T; the

@@ -1,12 +1,17 @@
 // Collecting moments during forward passes.
 #include "quant/model_moments.h"
 
-#include <algorithm>
-#include <numeric>
-
+#include "backprop/decoder.h"
 #include "base/error.h"
+#include "base/thread_pool.h"
 
 namespace mobilellm {
+namespace {
+
+// Tokens of a pass: enough that decoding the weights takes little beside the products.
+constexpr size_t kBatchTokens = 2048;
+
+}  // namespace
 
 LinearInput input_of(TensorRole role) {
   switch (role) {
@@ -47,26 +52,43 @@ ModelMoments::ModelMoments(const ModelSpec& spec, bool is_full) : n_layers_(spec
   add(n_layers_, LinearInput::kHead, spec.d_model);
 }
 
-void ModelMoments::collect(Runner& runner, const std::vector<std::vector<int32_t>>& chunks, ThreadPool& pool,
+void ModelMoments::collect(const ModelSpec& spec, const ModelWeights& weights,
+                           const std::vector<std::vector<int32_t>>& chunks, ThreadPool& pool,
                            const std::function<void(double)>& on_progress) {
-  size_t longest = 0;
-  for (const std::vector<int32_t>& chunk : chunks) longest = std::max(longest, chunk.size());
-  const auto page_tokens = static_cast<size_t>(runner.page_tokens());
-  std::vector<int32_t> pages((longest + page_tokens - 1) / page_tokens);
-  std::iota(pages.begin(), pages.end(), 0);
-  runner.reserve_pages(static_cast<int>(pages.size()));
-  runner.set_input_observer([&](int layer, LinearInput input, const float* x, int64_t n_tokens) {
+  ModelWeightReader reader(weights, pool);
+  Decoder decoder(spec, false, pool);
+  double n_all = 0.0;
+  for (const std::vector<int32_t>& chunk : chunks) n_all += static_cast<double>(chunk.size());
+  std::vector<int32_t> tokens;
+  const auto add = [&](LinearInput input, int layer, const float* x, int64_t n_tokens) {
     InputMoments& moments = moments_.at({layer, input});
     moments.add(x, n_tokens, moments.cols(), pool);
+  };
+  decoder.set_input_observer([&](TensorRole role, int layer, const float* x, int64_t n_tokens, int64_t /*width*/) {
+    if (role == TensorRole::kQProj && on_progress) {
+      const double passed = static_cast<double>(layer) / static_cast<double>(n_layers_);
+      on_progress((static_cast<double>(n_tokens_) + passed * static_cast<double>(n_tokens)) / n_all);
+    }
+    // Of the matrices that read one input, one tells of it.
+    if (role == TensorRole::kKProj || role == TensorRole::kVProj || role == TensorRole::kUpProj ||
+        role == TensorRole::kPlainUp) {
+      return;
+    }
+    add(input_of(role), layer, x, n_tokens);
   });
+  std::vector<int64_t> lengths;
+  std::vector<float> hidden;
   for (size_t i = 0; i < chunks.size(); ++i) {
-    if (on_progress) on_progress(static_cast<double>(i) / static_cast<double>(chunks.size()));
-    if (chunks[i].empty()) continue;
-    const SequenceSlice slice = {chunks[i], 0, pages, 0};
-    runner.forward(std::span(&slice, 1), nullptr);
-    n_tokens_ += static_cast<int64_t>(chunks[i].size());
+    if (!chunks[i].empty()) lengths.push_back(static_cast<int64_t>(chunks[i].size()));
+    tokens.insert(tokens.end(), chunks[i].begin(), chunks[i].end());
+    if (tokens.empty() || (tokens.size() < kBatchTokens && i + 1 < chunks.size())) continue;
+    hidden.resize(tokens.size() * static_cast<size_t>(spec.d_model));
+    decoder.forward(reader, {tokens, lengths}, false, hidden.data());
+    add(LinearInput::kHead, n_layers_, hidden.data(), static_cast<int64_t>(tokens.size()));
+    n_tokens_ += static_cast<int64_t>(tokens.size());
+    tokens.clear();
+    lengths.clear();
   }
-  runner.set_input_observer({});
 }
 
 const InputMoments& ModelMoments::of(TensorRole role, int layer) const {

@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "model/spec.h"
 #include "model/tensor_table.h"
+#include "model/weights.h"
 #include "quant/input_moments.h"
 
 namespace mobilellm {
@@ -20,13 +22,13 @@ LinearInput input_of(TensorRole role);
 
 class ModelMoments {
  public:
-  /// `is_full`: all products of inputs, for GPTQ, instead of their squares: 4 * width^2 bytes for each input.
+  /// `is_full`: all products of inputs, for GPTQ, instead of their squares: 2 * width^2 bytes for each input.
   ModelMoments(const ModelSpec& spec, bool is_full);
 
   /// Runs chunks of token ids, each a sequence of its own, and adds up what the layers read. `on_progress` (may be
   /// empty) is called with the share that is done and may throw.
-  void collect(Runner& runner, const std::vector<std::vector<int32_t>>& chunks, ThreadPool& pool,
-               const std::function<void(double)>& on_progress);
+  void collect(const ModelSpec& spec, const ModelWeights& weights, const std::vector<std::vector<int32_t>>& chunks,
+               ThreadPool& pool, const std::function<void(double)>& on_progress);
 
   /// Of the input that a matrix reads; layer as in TensorEntry.
   const InputMoments& of(TensorRole role, int layer) const;

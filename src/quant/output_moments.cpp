@@ -12,7 +12,7 @@
 namespace mobilellm {
 namespace {
 
-// Rows of one block at most, and of each when there are several: their moments take 4 * rows^2 bytes.
+// Rows of one block at most, and of each when there are several: their moments take 2 * rows^2 bytes.
 constexpr int64_t kMaxRows = 1536;
 constexpr int64_t kBlockRows = 1024;
 // Gradients have heavy tails, and few tokens say little about products of them.

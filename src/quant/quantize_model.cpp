@@ -8,7 +8,6 @@
 #include <tuple>
 #include <utility>
 
-#include "backend/registry.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "base/json.h"
@@ -378,12 +377,9 @@ class Quantization {
   }
 
   ModelMoments calibrate(const LoadedModel& model) {
-    RunnerOptions runner_options;
-    runner_options.n_threads = pool_.n_threads();
-    runner_options.is_exact = true;
-    const std::unique_ptr<Runner> runner = create_runner("cpu", model.spec, model.weights, runner_options);
     ModelMoments moments(model.spec, options_.method >= QuantMethod::kGptq);
-    moments.collect(*runner, chunks_, pool_, [&](double fraction) { progress("calibrating", fraction); });
+    moments.collect(model.spec, model.weights, chunks_, pool_,
+                    [&](double fraction) { progress("calibrating", fraction); });
     return moments;
   }
 
