@@ -125,6 +125,7 @@ void Decoder::linear_backward(WeightReader& weights, GradientSink& sink, TensorR
                               const std::vector<float>& x, int64_t in, int64_t out, const std::vector<float>& d_y,
                               std::vector<float>& d_x, bool accumulates) {
   sink.output_gradient(role, layer, d_y.data(), n_tokens_, out);
+  sink.token_gradients(role, layer, x.data(), in, d_y.data(), out, n_tokens_);
   d_x.resize(floats(in));
   const float* w = weights.rows(role, layer, 0, out, matrix_);
   product_.run(row_major(d_y.data(), out), row_major(w, in), n_tokens_, in, out, d_x.data(), in, accumulates);

@@ -70,6 +70,10 @@ class GradientSink {
   /// Gradient of what the matrix gives before its bias, [n_tokens, rows].
   virtual void output_gradient(TensorRole /*role*/, int /*layer*/, const float* /*d_y*/, int64_t /*n_tokens*/,
                                int64_t /*rows*/) {}
+  /// What the matrix read, x [n_tokens, cols], beside that gradient: together they are the gradient of the matrix, sum
+  /// over tokens of d_y x^T, without its cost.
+  virtual void token_gradients(TensorRole /*role*/, int /*layer*/, const float* /*x*/, int64_t /*cols*/,
+                               const float* /*d_y*/, int64_t /*rows*/, int64_t /*n_tokens*/) {}
   /// Gradient of the embedded tokens, [n_tokens, d_model].
   virtual void embedding_gradient(std::span<const int32_t> /*tokens*/, const float* /*d_rows*/) {}
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "backprop/decoder.h"
+#include "backprop/matrix_product.h"
 #include "backprop/output_loss.h"
 #include "base/error.h"
 #include "base/random.h"
@@ -15,7 +16,7 @@ namespace {
 class SquareSums final : public GradientSink {
  public:
   SquareSums(const ModelSpec& spec, const ModelWeights& weights, ThreadPool& pool)
-      : spec_(spec), pool_(pool), ids_(matrices_of(spec)), totals_(ids_.size()) {
+      : spec_(spec), pool_(pool), product_(pool), ids_(matrices_of(spec)), totals_(ids_.size()) {
     for (const MatrixId& id : ids_) {
       const StoredMatrix& matrix = matrix_of(weights, id.role, id.layer);
       widths_.push_back(matrix.cols);
@@ -23,9 +24,21 @@ class SquareSums final : public GradientSink {
     }
   }
 
-  bool wants(TensorRole /*role*/, int /*layer*/) override { return true; }
-  void matrix_gradient(TensorRole role, int layer, const float* gradient) override {
-    add_square(position(role, layer), gradient, static_cast<int64_t>(sums_[position(role, layer)].size()));
+  bool wants(TensorRole /*role*/, int /*layer*/) override { return false; }
+  void matrix_gradient(TensorRole /*role*/, int /*layer*/, const float* /*gradient*/) override {}
+  // |sum of d_y x^T|^2 is the sum over pairs of tokens of (d_y . d_y') (x . x'): few tokens make that the shorter way.
+  void token_gradients(TensorRole role, int layer, const float* x, int64_t cols, const float* d_y, int64_t rows,
+                       int64_t n_tokens) override {
+    const auto n = static_cast<size_t>(n_tokens * n_tokens);
+    inputs_.resize(n);
+    outputs_.resize(n);
+    product_.run(row_major(x, cols), row_major(x, cols).transposed(), n_tokens, n_tokens, cols, inputs_.data(),
+                 n_tokens, false);
+    product_.run(row_major(d_y, rows), row_major(d_y, rows).transposed(), n_tokens, n_tokens, rows, outputs_.data(),
+                 n_tokens, false);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; ++i) sum += static_cast<double>(inputs_[i]) * static_cast<double>(outputs_[i]);
+    totals_[position(role, layer)] += std::max(sum, 0.0);
   }
   void output_gradient(TensorRole role, int layer, const float* d_y, int64_t n_tokens, int64_t rows) override {
     add(d_y, n_tokens, rows, sums_[position(role, layer)]);
@@ -96,11 +109,13 @@ class SquareSums final : public GradientSink {
 
   const ModelSpec& spec_;
   ThreadPool& pool_;
+  MatrixProduct product_;
   std::vector<MatrixId> ids_;
   std::vector<int64_t> widths_;  // Columns.
   std::vector<std::vector<double>> sums_;
   std::vector<double> totals_;
   std::vector<float> table_;
+  std::vector<float> inputs_, outputs_;  // Products of tokens, [n_tokens, n_tokens].
 };
 
 }  // namespace

@@ -83,5 +83,56 @@ TEST(Sensitivity, PredictsTheDivergenceOfNoise) {
   }
 }
 
+// The squared gradient of every matrix by its tokens is that of the matrix itself.
+TEST(Sensitivity, TokensGiveTheSquareOfTheGradient) {
+  class Both final : public GradientSink {
+   public:
+    explicit Both(ThreadPool& pool) : product_(pool) {}
+    bool wants(TensorRole /*role*/, int /*layer*/) override { return true; }
+    void token_gradients(TensorRole /*role*/, int /*layer*/, const float* x, int64_t cols, const float* d_y,
+                         int64_t rows, int64_t n_tokens) override {
+      expected_.assign(static_cast<size_t>(rows * cols), 0.0F);
+      product_.run(row_major(d_y, rows).transposed(), row_major(x, cols), rows, cols, n_tokens, expected_.data(), cols,
+                   false);
+    }
+    void matrix_gradient(TensorRole /*role*/, int /*layer*/, const float* gradient) override {
+      ++n_matrices;
+      for (size_t i = 0; i < expected_.size(); ++i) ASSERT_EQ(gradient[i], expected_[i]);
+      double square = 0.0;
+      for (const float value : expected_) square += static_cast<double>(value) * static_cast<double>(value);
+      squares.push_back(square);
+    }
+    int n_matrices = 0;
+    std::vector<double> squares;
+
+   private:
+    MatrixProduct product_;
+    std::vector<float> expected_;
+  };
+  const LoadedModel model = load_model(MOBILELLM_SOURCE_DIR "/tests/golden/e2e/r1_chat");
+  const std::vector<int32_t> tokens = model.tokenizer->encode("The sum of 4 and 3 is 7, and not 8.");
+  ThreadPool pool(2);
+  const std::vector<TensorSensitivity> sensitivities =
+      tensor_sensitivities(model.spec, model.weights, {tokens}, 5, pool, {});
+  ModelWeightReader reader(model.weights, pool);
+  Decoder decoder(model.spec, false, pool);
+  OutputLoss loss(model.spec, pool);
+  std::vector<double> draws;
+  for (size_t t = 0; t < tokens.size(); ++t) draws.push_back(random_uniform(5, 0, t));
+  std::vector<float> hidden(tokens.size() * static_cast<size_t>(model.spec.d_model));
+  std::vector<float> d_hidden(hidden.size());
+  const auto length = static_cast<int64_t>(tokens.size());
+  decoder.forward(reader, {tokens, std::span(&length, 1)}, true, hidden.data());
+  loss.sampled(reader, hidden.data(), draws, 1.0, d_hidden.data(), nullptr, {});
+  Both both(pool);
+  decoder.backward(reader, d_hidden.data(), both);
+  EXPECT_EQ(both.n_matrices, 21);
+  double expected = 0.0;
+  double got = 0.0;
+  for (const double square : both.squares) expected += square / static_cast<double>(tokens.size());
+  for (const TensorSensitivity& each : sensitivities) got += each.layer >= 0 ? each.total : 0.0;
+  EXPECT_NEAR(got, expected, 1e-4 * expected);
+}
+
 }  // namespace
 }  // namespace mobilellm
