@@ -21,9 +21,9 @@ constexpr int64_t kTaskRows = 48;
 // Sweeps of improve_groups() after the codes are chosen.
 constexpr int kSweeps = 2;
 
-// What is added to the moments of output gradients, by their mean square. Tens of thousands of gradients with heavy
-// tails tell little about single pairs of rows; with less, the rows fit the noise (docs/log.md).
-constexpr float kOutputDamping = 1.0F;
+// What is added to the moments of output gradients, by their mean square. Tens of thousands of gradients tell
+// little about single pairs of rows; with less, the rows fit the noise (docs/log.md).
+constexpr float kOutputDamping = 0.3F;
 
 struct MethodRow {
   QuantMethod method;

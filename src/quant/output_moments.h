@@ -17,8 +17,9 @@ namespace mobilellm {
 
 class ThreadPool;
 
-/// For every matrix but the tables the mean over tokens of g g^T, g the gradient of -log p(sampled labels) by the
-/// matrix's output: the output side of the Fisher information when it is taken as a Kronecker product. Matrices of more
+/// For every matrix but the tables the mean over tokens of g g^T / |g|, g the gradient of -log p(sampled labels) by
+/// the matrix's output. Without the division it is the output side of the Fisher information, taken as a Kronecker
+/// product, but a few tokens with long gradients would outweigh all others (docs/log.md). Matrices of more
 /// than 1536 rows are split into blocks of rows as if these were independent.
 class OutputMoments {
  public:
@@ -29,8 +30,12 @@ class OutputMoments {
 
   /// The blocks of a matrix's rows, in their order; empty for tables.
   std::span<const InputMoments> of(TensorRole role, int layer) const;
+  /// Of what the output table reads, h: the mean over tokens of |d|^2 h h^T, d the gradient by the logits, so that
+  /// tokens count by what errors there change. A tied table's use as embedding adds the moments of its gradients.
+  const InputMoments& table() const { return table_; }
 
  private:
+  InputMoments table_;
   std::map<std::pair<TensorRole, int>, std::vector<InputMoments>> moments_;
 };
 

@@ -25,9 +25,8 @@ QuantizeOptions distill_options(const ScratchFolder& folder, const std::string& 
   options.calibration = {folder.write("text.txt", text)};
   options.calibration_tokens = 2048;
   options.distillation.n_steps = 12;
-  // Random weights bear large steps.
-  options.distillation.grid_rate = 0.01;
-  options.distillation.code_rate = 0.01;
+  options.distillation.grid_rate = 0.004;
+  options.distillation.code_rate = 0.002;
   options.distillation.batch_tokens = 1024;
   options.distillation.steps_per_check = 6;
   options.n_threads = 2;
@@ -42,7 +41,7 @@ TEST(QuantizeDistilled, LowersTheDivergenceForAnyNumberOfThreads) {
   const QuantizeReport report = quantize_model(options);
   ASSERT_TRUE(report.distillation.has_value());
   EXPECT_GT(report.distillation->best_step, 0);
-  EXPECT_LT(report.distillation->after, 0.9 * report.distillation->before);
+  EXPECT_LT(report.distillation->after, 0.85 * report.distillation->before);
   options.target = folder / "one";
   options.n_threads = 1;
   quantize_model(options);

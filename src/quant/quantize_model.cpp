@@ -163,9 +163,11 @@ class ModelQuantizer final : public MatrixQuantizer {
     if (matrix.codec != find_codec("affine")) return;
     const bool is_reordered = heads_are_reordered_ && is_rotated(entry.role);
     if (outputs_ != nullptr && !is_reordered) blocks_ = outputs_->of(entry.role, entry.layer);
-    if (moments != nullptr && moments == layer_moments_) return;
-    layer_moments_ = moments;
-    layer_.emplace(make_layer_quantizer(options_.method, moments, matrix.cols, pool_));
+    const bool is_table = entry.role == TensorRole::kEmbedTokens || entry.role == TensorRole::kLmHead;
+    const InputMoments* inputs = is_table && moments != nullptr && outputs_ != nullptr ? &outputs_->table() : moments;
+    if (inputs != nullptr && inputs == layer_moments_) return;
+    layer_moments_ = inputs;
+    layer_.emplace(make_layer_quantizer(options_.method, inputs, matrix.cols, pool_));
   }
 
   // Rows wait until their block is complete.
