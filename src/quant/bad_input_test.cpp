@@ -60,10 +60,11 @@ std::vector<Way> calibrated_methods() {
   };
   return {{"fit", affine(QuantMethod::kFit)},
           {"gptq", affine(QuantMethod::kGptq)},
+          {"yaqa", affine(QuantMethod::kYaqa)},
           {"target",
            [](QuantizeOptions& options) {
              options.target_bpw = 12.0;
-             options.method = QuantMethod::kGptq;
+             options.method = QuantMethod::kYaqa;
            }},
           {"gguf_target", [](QuantizeOptions& options) {
              options.format = ModelFormat::kGguf;
@@ -186,6 +187,13 @@ TEST_F(BadInput, AwkwardRowsStayCloseInEveryFormat) {
       const StoredMatrix& to = matrix_of(after.weights, id.role, id.layer);
       std::vector<float> row(static_cast<size_t>(from.cols));
       std::vector<float> got(row.size());
+      // Where rows make up for each other's errors, also one of zeros does: by 0.08 of a step of 4 bits over the range
+      // of the largest row, as measured; more than 0.2 would be wrong.
+      float from_others = 0.0F;
+      for (int64_t i = 0; options.method == QuantMethod::kYaqa && i < from.rows; ++i) {
+        from.codec->decode_rows(from, i, i + 1, row.data());
+        for (const float value : row) from_others = std::max(from_others, std::fabs(value) * 0.2F * 2.0F / 15.0F);
+      }
       for (int64_t i = 0; i < from.rows; ++i) {
         from.codec->decode_rows(from, i, i + 1, row.data());
         to.codec->decode_rows(to, i, i + 1, got.data());
@@ -193,7 +201,7 @@ TEST_F(BadInput, AwkwardRowsStayCloseInEveryFormat) {
         for (const float value : row) largest = std::max(largest, std::fabs(value));
         for (size_t k = 0; k < got.size(); ++k) {
           ASSERT_TRUE(std::isfinite(got[k])) << from.name << " row " << i;
-          ASSERT_LE(std::fabs(got[k] - row[k]), largest * 1.6F + 2e-6F) << from.name << " row " << i;
+          ASSERT_LE(std::fabs(got[k] - row[k]), largest * 1.6F + from_others + 2e-6F) << from.name << " row " << i;
         }
       }
     }

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "base/thread_pool.h"
 #include "quant/group_walk.h"
 
@@ -39,7 +40,9 @@ class Rounding {
         kernels_(kernels),
         pool_(pool),
         n_rows_(rows.n_rows),
-        cols_(rows.cols) {}
+        cols_(rows.cols) {
+    MOBILELLM_CHECK(rows.group_size <= kMaxGroup);
+  }
 
   void choose(std::vector<float>& errors) {
     walked_.resize(static_cast<size_t>(n_rows_ * cols_));

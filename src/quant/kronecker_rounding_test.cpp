@@ -59,16 +59,16 @@ InputMoments identity_moments(int64_t size, ThreadPool& pool) {
 }
 
 // Grids that span the values.
-AffineRows rows_for(const std::vector<float>& weights, int64_t n_rows, int64_t cols, int bits) {
+AffineRows rows_for(const std::vector<float>& weights, int64_t n_rows, int64_t cols, int bits, int group_size = 32) {
   AffineRows rows;
   rows.n_rows = static_cast<int>(n_rows);
   rows.cols = cols;
-  rows.group_size = 32;
+  rows.group_size = group_size;
   rows.top = (1 << bits) - 1;
   rows.codes.resize(weights.size());
-  for (size_t i = 0; i < weights.size(); i += 32) {
+  for (size_t i = 0; i < weights.size(); i += static_cast<size_t>(group_size)) {
     const auto at = weights.begin() + static_cast<std::ptrdiff_t>(i);
-    const auto [low, high] = std::minmax_element(at, at + 32);
+    const auto [low, high] = std::minmax_element(at, at + group_size);
     rows.scales.push_back((*high - *low) / static_cast<float>(rows.top));
     rows.biases.push_back(*low);
   }
@@ -87,12 +87,16 @@ AffineRows round_by_rows(const Hessian& inputs, const std::vector<float>& weight
 
 TEST(KroneckerRounding, WithTheIdentityItIsGptq) {
   ThreadPool pool(2);
-  for (const int64_t n_rows : {7, 64, 150}) {
-    const int64_t cols = 160;
+  struct Shape {
+    int64_t n_rows, cols;
+    int group_size;
+  };
+  for (const auto& [n_rows, cols, group_size] :
+       {Shape{7, 160, 32}, Shape{64, 160, 32}, Shape{150, 160, 32}, Shape{70, 192, 64}, Shape{70, 256, 128}}) {
     const std::vector<float> weights = normal_values(n_rows * cols, 5);
     const Hessian inputs(correlated_moments(cols, 1, pool), pool);
     const Hessian outputs(identity_moments(n_rows, pool), pool);
-    AffineRows rows = rows_for(weights, n_rows, cols, 3);
+    AffineRows rows = rows_for(weights, n_rows, cols, 3, group_size);
     std::vector<float> expected_errors, errors;
     const AffineRows expected = round_by_rows(inputs, weights, rows, expected_errors);
     round_kronecker(outputs, inputs, weights.data(), 2, rows, errors, kernel_table(select_isa()), pool);
