@@ -5,8 +5,8 @@
 
 namespace mobilellm {
 
-/// Descriptor of the folder (not a link to one) that holds its lock until it is closed; -1 when another descriptor has
-/// the lock or the folder cannot be opened.
+/// Descriptor of the folder (not a link to one) that holds its lock until it is closed; -1 with errno EWOULDBLOCK when
+/// another descriptor has the lock, and with another errno when the folder cannot be opened or locked.
 int lock_folder(const std::string& path);
 
 }  // namespace mobilellm

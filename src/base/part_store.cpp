@@ -2,6 +2,7 @@
 #include "base/part_store.h"
 
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -74,16 +75,25 @@ PartStore::~PartStore() {
 }
 
 void PartStore::open_folder() {
-  if (::mkdir(folder_.c_str(), 0777) != 0 && errno != EEXIST) {
+  const bool is_new = ::mkdir(folder_.c_str(), 0777) == 0;
+  if (!is_new && errno != EEXIST) {
     fail(ErrorCode::kIo, "[output] cannot create {}: {}", folder_, std::strerror(errno));
   }
   lock_ = lock_folder(folder_);
+  if (lock_ < 0) {
+    const int reason = errno;
+    if (reason == EWOULDBLOCK) {
+      fail(ErrorCode::kInvalidArgument, "[output] {}: another run uses it; wait for that run, or choose another output",
+           folder_);
+    }
+    if (is_new) ::rmdir(folder_.c_str());
+    fail(ErrorCode::kIo, "[output] cannot lock {}: {}", folder_, std::strerror(reason));
+  }
+  // Some file systems give all files to one user; what this process made is its own there too.
   struct stat info{};
-  if (lock_ >= 0 && ::fstat(lock_, &info) == 0 && info.st_uid == ::geteuid()) return;
-  if (lock_ >= 0) ::close(std::exchange(lock_, -1));
-  fail(ErrorCode::kInvalidArgument,
-       "[output] {}: another run uses it, or it is no folder of yours; wait for that run, or choose another output",
-       folder_);
+  if (is_new || (::fstat(lock_, &info) == 0 && info.st_uid == ::geteuid())) return;
+  ::close(std::exchange(lock_, -1));
+  fail(ErrorCode::kIo, "[output] {}: it is no folder of yours", folder_);
 }
 
 void PartStore::adopt_or_clear() {
@@ -96,20 +106,26 @@ void PartStore::adopt_or_clear() {
       is_same = false;
     }
   }
-  if (is_same) {
-    for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
-      if (entry.path().extension() == kSuffix) ++n_parts_;
-    }
-    return;
-  }
-  // The identity goes first and comes last: parts without one are of no use.
   try {
+    if (is_same) {
+      for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+        if (entry.path().extension() == kSuffix) ++n_parts_;
+      }
+      return;
+    }
+    // The identity goes first and comes last: parts without one are of no use.
     std::filesystem::remove(identity_path);
     for (const auto& entry : std::filesystem::directory_iterator(folder_)) std::filesystem::remove_all(entry.path());
   } catch (const std::filesystem::filesystem_error& error) {
-    fail(ErrorCode::kIo, "[output] cannot empty {}: {}", folder_, error.code().message());
+    fail(ErrorCode::kIo, "[output] cannot {} {}: {}", is_same ? "read" : "empty", folder_, error.code().message());
   }
-  write_file(identity_path, identity_);
+  try {
+    write_file(identity_path, identity_);
+  } catch (const Error&) {
+    std::error_code ignored;
+    std::filesystem::remove_all(folder_, ignored);
+    throw;
+  }
 }
 
 std::string PartStore::part_path(std::string_view name) const {
@@ -132,11 +148,18 @@ std::optional<std::vector<std::byte>> PartStore::load(std::string_view name) con
   return std::vector<std::byte>(content.begin(), content.end());
 }
 
-void PartStore::save(std::string_view name, std::span<const std::span<const std::byte>> pieces) {
+void PartStore::save(std::string_view name, std::span<const std::span<const std::byte>> pieces, double room) {
   const std::string path = part_path(name);
   const std::string staged = path + ".new";
   std::vector<std::byte> content;
   for (const std::span<const std::byte> piece : pieces) content.insert(content.end(), piece.begin(), piece.end());
+  struct statvfs disk{};
+  if (room > 0 && ::statvfs(folder_.c_str(), &disk) == 0 && disk.f_blocks != 0) {
+    const double n_free = static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize);
+    if (n_free < room + static_cast<double>(content.size())) {
+      fail(ErrorCode::kIo, "[output] cannot write {}: the disk has only {:.1f} MB left", path, n_free / 1e6);
+    }
+  }
   const Header header = {identity_hash_, content.size(), content_hash(content)};
   const bool is_new = !file_exists(path);
   ::unlink(staged.c_str());

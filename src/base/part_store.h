@@ -20,7 +20,8 @@ class PartStore {
  public:
   /// Makes the folder, or takes over an earlier one: its parts are kept when they were saved under the same identity,
   /// removed otherwise. `identity` is a text that names everything the parts depend on. Throws kInvalidArgument when
-  /// another process uses the folder or it is not the user's own folder, kIo otherwise.
+  /// another process uses the folder; kIo when parts cannot be kept there: it is not the user's own folder, its file
+  /// system has no locks, the disk is full.
   PartStore(std::string folder, std::string identity);
   /// Removes the folder when it holds no part.
   ~PartStore();
@@ -30,10 +31,11 @@ class PartStore {
   const std::string& folder() const { return folder_; }
   /// How many parts there are.
   int64_t n_parts() const { return n_parts_; }
-  /// The bytes of a part; nothing when it is absent or damaged.
+  /// The bytes of a part; nothing when it is absent or damaged. Throws kIo.
   std::optional<std::vector<std::byte>> load(std::string_view name) const;
-  /// Adds or replaces a part, all pieces one after the other. `name` must be a plain file name. Throws kIo.
-  void save(std::string_view name, std::span<const std::span<const std::byte>> pieces);
+  /// Adds or replaces a part, all pieces one after the other. `name` must be a plain file name. Throws kIo, also
+  /// when less than `room` bytes of the disk would be left free.
+  void save(std::string_view name, std::span<const std::span<const std::byte>> pieces, double room = 0);
   /// The work is complete, or cannot be completed: removes everything.
   void remove();
 

@@ -89,9 +89,21 @@ TEST(PartStore, OneRunAtATime) {
   expect_error(ErrorCode::kInvalidArgument, {".kept", "another run"},
                [&] { const PartStore second(scratch / ".kept", "a run"); });
   scratch.write("file", "");
-  expect_error(ErrorCode::kInvalidArgument, {"no folder of yours"},
-               [&] { const PartStore second(scratch / "file", "a run"); });
+  expect_error(ErrorCode::kIo, {"cannot lock"}, [&] { const PartStore second(scratch / "file", "a run"); });
+  std::filesystem::create_directory_symlink(scratch.path(), scratch / "link");
+  expect_error(ErrorCode::kIo, {"cannot lock"}, [&] { const PartStore second(scratch / "link", "a run"); });
   expect_error(ErrorCode::kIo, {"cannot create"}, [&] { const PartStore second(scratch / "none/kept", "a run"); });
+}
+
+TEST(PartStore, LeavesTheRoomThatIsAskedFor) {
+  const ScratchFolder scratch;
+  PartStore store(scratch / ".kept", "a run");
+  const std::string text = "first";
+  const std::array pieces = {std::as_bytes(std::span(text))};
+  expect_error(ErrorCode::kIo, {"one.part", "MB left"}, [&] { store.save("one", pieces, 1e18); });
+  EXPECT_EQ(store.n_parts(), 0);
+  store.save("one", pieces, 1.0);
+  EXPECT_EQ(load(store, "one"), "first");
 }
 
 TEST(ContentHash, TellsBytesLengthsAndOrderApart) {

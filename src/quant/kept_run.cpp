@@ -48,8 +48,9 @@ Json source_identity(const std::string& source) {
   std::error_code ignored;
   if (is_folder || source.find("-of-") != std::string::npos) {
     const std::string folder = is_folder ? source : parent_directory(source);
-    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
-      const std::string path = entry.path().string();
+    const std::filesystem::directory_iterator end;
+    for (std::filesystem::directory_iterator at(folder, ignored); at != end; at.increment(ignored)) {
+      const std::string path = at->path().string();
       if (file_exists(path) && (is_folder || path.ends_with(".gguf"))) paths.push_back(path);
     }
   } else {
@@ -110,6 +111,55 @@ std::string text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+StoragePlan read_plan(std::span<const std::byte> bytes) {
+  const std::string origin = "[quant] kept plan";
+  const Json rows = Json::parse(text_of(bytes), origin);
+  StoragePlan plan;
+  for (const Json& row : rows.as_array()) {
+    JsonObjectReader reader(row, origin);
+    PlannedStorage& planned = plan[{static_cast<TensorRole>(reader.get_int("role", 0, 255)),
+                                    static_cast<int>(reader.get_int("layer", -1, INT32_MAX))}];
+    if (reader.has("storage")) planned.storage = read_storage(reader.get_object("storage"));
+    planned.predicted_loss = reader.get_number("predicted", -1e300, 1e300);
+    planned.rounding_loss = reader.get_number("rounding", -1e300, 1e300);
+  }
+  return plan;
+}
+
+double size_of(EncodedMatrix& matrix) {
+  return static_cast<double>(matrix.data().size() + matrix.scales().size() + matrix.biases().size());
+}
+
+// `out` is untouched unless all is well.
+std::optional<QuantizedMatrix> read_matrix(std::span<const std::byte> bytes, const std::string& name,
+                                           const std::string& storage, EncodedMatrix& out) {
+  uint64_t n_text = 0;
+  const std::span<std::byte> parts[] = {out.data(), out.scales(), out.biases()};
+  if (bytes.size() < sizeof(n_text)) return std::nullopt;
+  std::memcpy(&n_text, bytes.data(), sizeof(n_text));
+  bytes = bytes.subspan(sizeof(n_text));
+  if (bytes.size() < n_text || bytes.size() - n_text != parts[0].size() + parts[1].size() + parts[2].size()) {
+    return std::nullopt;
+  }
+  const std::string origin = "[quant] kept matrix";
+  const Json row = Json::parse(text_of(bytes.first(n_text)), origin);
+  JsonObjectReader reader(row, origin);
+  if (reader.get_string("storage") != storage) return std::nullopt;
+  QuantizedMatrix report;
+  report.name = name;
+  report.storage = storage;
+  report.n_values = reader.get_int("values", 0, INT64_MAX);
+  report.relative_error = reader.get_number("error", 0, 1e300);
+  report.predicted_loss = reader.get_number("predicted", -1e300, 1e300);
+  report.rounding_loss = reader.get_number("rounding", -1e300, 1e300);
+  bytes = bytes.subspan(n_text);
+  for (const std::span<std::byte> part : parts) {
+    std::copy_n(bytes.begin(), part.size(), part.begin());
+    bytes = bytes.subspan(part.size());
+  }
+  return report;
+}
+
 }  // namespace
 
 std::string run_identity(const QuantizeOptions& options) {
@@ -131,23 +181,45 @@ std::string run_identity(const QuantizeOptions& options) {
   return text.dump_pretty() + "\n";
 }
 
-KeptRun::KeptRun(const QuantizeOptions& options) : store_(unfinished_folder(options.target), run_identity(options)) {}
-
-std::optional<StoragePlan> KeptRun::plan() const {
-  const auto bytes = store_.load(kPlanName);
-  if (!bytes) return std::nullopt;
-  const std::string origin = "[quant] kept plan";
-  const Json rows = Json::parse(text_of(*bytes), origin);
-  StoragePlan plan;
-  for (const Json& row : rows.as_array()) {
-    JsonObjectReader reader(row, origin);
-    PlannedStorage& planned = plan[{static_cast<TensorRole>(reader.get_int("role", 0, 255)),
-                                    static_cast<int>(reader.get_int("layer", -1, INT32_MAX))}];
-    if (reader.has("storage")) planned.storage = read_storage(reader.get_object("storage"));
-    planned.predicted_loss = reader.get_number("predicted", -1e300, 1e300);
-    planned.rounding_loss = reader.get_number("rounding", -1e300, 1e300);
+KeptRun::KeptRun(const QuantizeOptions& options) {
+  const std::string folder = unfinished_folder(options.target);
+  const std::string identity = run_identity(options);
+  try {
+    store_.emplace(folder, identity);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::kInvalidArgument) throw;
+    give_up(error);
   }
-  return plan;
+}
+
+void KeptRun::give_up(const Error& error) {
+  note_ = fmt::format("an interruption of this run could not have been continued: {}", error.what());
+  remove();
+}
+
+void KeptRun::remove() {
+  if (store_) store_->remove();
+  store_.reset();
+}
+
+void KeptRun::save(const std::string& name, std::span<const std::span<const std::byte>> pieces) {
+  if (!store_) return;
+  try {
+    store_->save(name, pieces, unwritten_);
+  } catch (const Error& error) {
+    give_up(error);
+  }
+}
+
+// A part that cannot be read is no loss: it is made again.
+std::optional<StoragePlan> KeptRun::plan() const {
+  if (!store_) return std::nullopt;
+  try {
+    const auto bytes = store_->load(kPlanName);
+    return bytes ? std::optional(read_plan(*bytes)) : std::nullopt;
+  } catch (const Error&) {
+    return std::nullopt;
+  }
 }
 
 void KeptRun::keep_plan(const StoragePlan& plan) {
@@ -163,39 +235,21 @@ void KeptRun::keep_plan(const StoragePlan& plan) {
   }
   const std::string text = rows.dump();
   const std::array pieces = {bytes_of(text)};
-  store_.save(kPlanName, pieces);
+  save(kPlanName, pieces);
 }
 
 std::optional<QuantizedMatrix> KeptRun::restore(const std::string& name, const std::string& storage,
-                                                EncodedMatrix& out) const {
-  const auto bytes = store_.load(name);
-  if (!bytes) return std::nullopt;
-  uint64_t n_text = 0;
-  const std::span<std::byte> parts[] = {out.data(), out.scales(), out.biases()};
-  std::span<const std::byte> rest = *bytes;
-  if (rest.size() < sizeof(n_text)) return std::nullopt;
-  std::memcpy(&n_text, rest.data(), sizeof(n_text));
-  rest = rest.subspan(sizeof(n_text));
-  if (rest.size() < n_text || rest.size() - n_text != parts[0].size() + parts[1].size() + parts[2].size()) {
+                                                EncodedMatrix& out) {
+  if (!store_) return std::nullopt;
+  try {
+    const auto bytes = store_->load(name);
+    std::optional<QuantizedMatrix> report;
+    if (bytes) report = read_matrix(*bytes, name, storage, out);
+    if (report) unwritten_ -= size_of(out);
+    return report;
+  } catch (const Error&) {
     return std::nullopt;
   }
-  const std::string origin = "[quant] kept matrix";
-  const Json row = Json::parse(text_of(rest.first(n_text)), origin);
-  JsonObjectReader reader(row, origin);
-  if (reader.get_string("storage") != storage) return std::nullopt;
-  rest = rest.subspan(n_text);
-  for (const std::span<std::byte> part : parts) {
-    std::copy_n(rest.begin(), part.size(), part.begin());
-    rest = rest.subspan(part.size());
-  }
-  QuantizedMatrix report;
-  report.name = name;
-  report.storage = storage;
-  report.n_values = reader.get_int("values", 0, INT64_MAX);
-  report.relative_error = reader.get_number("error", 0, 1e300);
-  report.predicted_loss = reader.get_number("predicted", -1e300, 1e300);
-  report.rounding_loss = reader.get_number("rounding", -1e300, 1e300);
-  return report;
 }
 
 void KeptRun::keep(const QuantizedMatrix& report, EncodedMatrix& matrix) {
@@ -209,13 +263,14 @@ void KeptRun::keep(const QuantizedMatrix& report, EncodedMatrix& matrix) {
   const uint64_t n_text = text.size();
   const std::array<std::span<const std::byte>, 5> pieces = {std::as_bytes(std::span(&n_text, 1)), bytes_of(text),
                                                             matrix.data(), matrix.scales(), matrix.biases()};
-  store_.save(report.name, pieces);
+  save(report.name, pieces);
+  unwritten_ -= size_of(matrix);
 }
 
 std::string KeptRun::hint() const {
-  if (store_.n_parts() == 0) return "";
+  if (!store_ || store_->n_parts() == 0) return "";
   return fmt::format("; what is done is kept in {}: run the same command again to continue, or remove that folder",
-                     store_.folder());
+                     store_->folder());
 }
 
 }  // namespace mobilellm

@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <map>
 
 #include "base/files.h"
@@ -179,6 +180,89 @@ TEST_F(KeptRunTest, EverythingThatChangesTheResultIsInTheIdentity) {
   std::filesystem::last_write_time(copied.source + "/model.safetensors",
                                    std::filesystem::file_time_type::clock::now() + std::chrono::seconds(5));
   EXPECT_NE(run_identity(copied), before);
+}
+
+TEST_F(KeptRunTest, WherePartsCannotBeKeptTheRunGoesOn) {
+  const QuantizeReport expected_report = quantize_model(options("whole"));
+  EXPECT_THAT(expected_report.conversion.notes, testing::IsEmpty());
+  const auto expected = contents(folder / "whole");
+  const std::string kept = folder / ".out.unfinished";
+  const std::string middle = expected_report.matrices[9].name;
+  // In the way from the start, or of one part in the middle.
+  for (const bool is_first : {true, false}) {
+    QuantizeOptions run = options("out");
+    if (is_first) folder.write(".out.unfinished", "");
+    run.on_progress = [&](const char* stage, double /*fraction*/) {
+      if (is_first || std::string_view(stage) != "calibrating") return;
+      std::filesystem::create_directories(kept + "/" + middle + ".part.new/x");
+    };
+    const QuantizeReport report = quantize_model(run);
+    ASSERT_EQ(report.conversion.notes.size(), 1U);
+    EXPECT_THAT(report.conversion.notes[0], testing::HasSubstr(is_first ? kept : middle));
+    EXPECT_EQ(contents(run.target), expected);
+    EXPECT_FALSE(directory_exists(kept));
+    std::filesystem::remove_all(run.target);
+    std::filesystem::remove_all(kept);
+  }
+  const PartStore other(kept, "another run");
+  expect_error(ErrorCode::kInvalidArgument, {"another run uses it"}, [&] { quantize_model(options("out")); });
+}
+
+TEST_F(KeptRunTest, ErrorsLeaveWhatIsDone) {
+  quantize_model(options("whole"));
+  const auto expected = contents(folder / "whole");
+  QuantizeOptions run = options("out");
+  run.source = folder / "model";
+  std::filesystem::copy(kModel, run.source);
+  const QuantizeOptions again = run;
+  // Another program takes the target's name.
+  run.on_progress = [&](const char* stage, double fraction) {
+    if (std::string_view(stage) == "quantizing" && fraction > 0.5) folder.write("out", "");
+  };
+  expect_error(ErrorCode::kInvalidArgument, {"exists already", ".out.unfinished"}, [&] { quantize_model(run); });
+  std::filesystem::remove(run.target);
+  const auto before = parts(folder / ".out.unfinished");
+  EXPECT_GT(before.size(), 10U);
+  // The source is away.
+  std::filesystem::rename(run.source, folder / "away");
+  expect_error(ErrorCode::kNotFound, {"model"}, [&] { quantize_model(again); });
+  EXPECT_EQ(parts(folder / ".out.unfinished"), before);
+  std::filesystem::rename(folder / "away", run.source);
+  quantize_model(again);
+  EXPECT_EQ(contents(run.target).at("model.safetensors"), expected.at("model.safetensors"));
+  EXPECT_FALSE(directory_exists(folder / ".out.unfinished"));
+}
+
+TEST_F(KeptRunTest, PartsThatCannotBeReadAreMadeAgain) {
+  KeptRun kept(options("out"));
+  EncodedMatrix matrix(DType::kF32, 2, 4, "m");
+  std::fill(matrix.data().begin(), matrix.data().end(), std::byte{7});
+  EncodedMatrix out(DType::kF32, 2, 4, "m");
+  QuantizedMatrix report{"m", "F32", 8, 0.25, -0.5, 0.125};
+  kept.keep(report, matrix);
+  const std::optional<QuantizedMatrix> restored = kept.restore("m", "F32", out);
+  ASSERT_TRUE(restored.has_value());
+  EXPECT_EQ(restored->relative_error, 0.25);
+  EXPECT_TRUE(std::ranges::equal(out.data(), matrix.data()));
+  EXPECT_FALSE(kept.restore("m", "F16", out).has_value());
+  StoragePlan plan;
+  plan[{TensorRole::kQProj, 0}].predicted_loss = 1.0;
+  kept.keep_plan(plan);
+  EXPECT_TRUE(kept.plan().has_value());
+  // JSON has no infinities.
+  report.relative_error = std::numeric_limits<double>::infinity();
+  kept.keep(report, matrix);
+  EXPECT_FALSE(kept.restore("m", "F32", out).has_value());
+  plan[{TensorRole::kQProj, 0}].predicted_loss = std::numeric_limits<double>::infinity();
+  kept.keep_plan(plan);
+  EXPECT_FALSE(kept.plan().has_value());
+  EXPECT_EQ(kept.note(), "");
+  // No disk has room for this target and parts.
+  kept.expect_target(1e18);
+  kept.keep(report, matrix);
+  EXPECT_THAT(kept.note(), testing::HasSubstr("MB left"));
+  EXPECT_EQ(kept.hint(), "");
+  EXPECT_FALSE(directory_exists(folder / ".out.unfinished"));
 }
 
 TEST_F(KeptRunTest, AnExistingTargetIsRefusedBeforeAnyWork) {

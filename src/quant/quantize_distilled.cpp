@@ -97,7 +97,14 @@ QuantizeReport quantize_distilled(const QuantizeOptions& options, KeptRun& kept)
   QuantizeOptions first = options;
   first.target = folder;
   first.method = QuantMethod::kYaqa;
-  QuantizeReport report = quantize_kept(first, &kept);
+  QuantizeReport report;
+  try {
+    report = quantize_kept(first, &kept);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kCancelled) throw;
+    // Not the hidden folder that the first part writes to.
+    fail(ErrorCode::kCancelled, "[quant] stopped; nothing was written to {}", options.target);
+  }
 
   Chunks chunks = read_chunks(options);
   if (chunks.train.empty()) std::swap(chunks.train, chunks.held_out);

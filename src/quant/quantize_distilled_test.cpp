@@ -60,6 +60,11 @@ TEST(QuantizeDistilled, ContinuesAfterItsFirstPart) {
   options.target = folder / "out";
   std::atomic<bool> stop = false;
   options.cancel = &stop;
+  options.on_progress = [&](const char* stage, double /*fraction*/) {
+    if (std::string_view(stage) == "quantizing") stop = true;
+  };
+  expect_error(ErrorCode::kCancelled, {"nothing was written to " + options.target}, [&] { quantize_model(options); });
+  stop = false;
   options.on_progress = [&](const char* stage, double fraction) {
     if (std::string_view(stage) == "distilling" && fraction > 0.2) stop = true;
   };

@@ -60,16 +60,19 @@ void check_cancel(const QuantizeOptions& options) {
   }
 }
 
-// Weighted sums over a row of squared errors and of squares; in lanes, so that the compiler makes vectors of them.
+// Weighted sums over a row of squared errors and of squares, which floats may not hold; in lanes, so that the compiler
+// makes vectors of them.
 template <typename Weight>
 std::pair<double, double> squared_errors(const float* exact, const float* decoded, int64_t n, Weight weight) {
   constexpr int64_t kLanes = 16;
-  float errors[kLanes] = {};
-  float squares[kLanes] = {};
+  double errors[kLanes] = {};
+  double squares[kLanes] = {};
   const auto add = [&](int64_t k, int64_t lane) {
-    const float error = exact[k] - decoded[k];
-    errors[lane] += weight(k) * error * error;
-    squares[lane] += weight(k) * exact[k] * exact[k];
+    const auto value = static_cast<double>(exact[k]);
+    const double error = value - static_cast<double>(decoded[k]);
+    const auto by = static_cast<double>(weight(k));
+    errors[lane] += by * error * error;
+    squares[lane] += by * value * value;
   };
   int64_t k = 0;
   for (; k + kLanes <= n; k += kLanes) {
@@ -78,8 +81,8 @@ std::pair<double, double> squared_errors(const float* exact, const float* decode
   for (; k < n; ++k) add(k, 0);
   std::pair<double, double> sums;
   for (int64_t lane = 0; lane < kLanes; ++lane) {
-    sums.first += static_cast<double>(errors[lane]);
-    sums.second += static_cast<double>(squares[lane]);
+    sums.first += errors[lane];
+    sums.second += squares[lane];
   }
   return sums;
 }
@@ -293,6 +296,7 @@ class Quantization {
     const ModelMoments* all_moments = moments ? &*moments : nullptr;
     const StoragePlan plan = make_plan(model ? &*model : nullptr, matrices, all_moments);
     model.reset();
+    if (kept_ != nullptr) kept_->expect_target(target_bytes(plan, matrices));
     ModelQuantizer quantizer(options_, plan, all_moments, outputs ? &*outputs : nullptr, is_tied_, is_source_gguf_,
                              kept_, pool_, report_);
     ConvertOptions convert;
@@ -352,6 +356,17 @@ class Quantization {
                       [&](double fraction) { progress("choosing bits", fraction); });
   }
 
+  // Without norms and biases, which are small; what stays float as f32.
+  static double target_bytes(const StoragePlan& plan, std::span<const TensorEntry> matrices) {
+    double n_bits = 0;
+    for (const TensorEntry& entry : matrices) {
+      const std::optional<MatrixStorage>& storage = plan.at({entry.role, entry.layer}).storage;
+      n_bits += storage ? stored_bits(*storage, entry.shape[0], entry.shape[1])
+                        : 32.0 * static_cast<double>(entry.shape[0]) * static_cast<double>(entry.shape[1]);
+    }
+    return n_bits / 8;
+  }
+
   std::vector<std::vector<int32_t>> read_chunks(const LoadedModel& model) const {
     if (model.tokenizer == nullptr) {
       fail(ErrorCode::kInvalidArgument, "[quant] {}: got no tokenizer, expected one for the calibration text",
@@ -406,16 +421,17 @@ QuantizeReport quantize_model(const QuantizeOptions& options) {
   (void)StagedOutput::check_target(options.target);
   // Rounding takes seconds: it starts anew.
   if (options.method == QuantMethod::kRtn && !options.target_bpw) return quantize_kept(options, nullptr);
+  // Before parts of an earlier run are compared with it: a source that is away for a moment is not another one.
+  (void)describe_checkpoint(open_checkpoint(options.source));
   KeptRun kept(options);
   try {
     QuantizeReport report =
         options.method == QuantMethod::kDwq ? quantize_distilled(options, kept) : quantize_kept(options, &kept);
     kept.remove();
+    if (!kept.note().empty()) report.conversion.notes.push_back(kept.note());
     return report;
   } catch (const Error& error) {
-    // What the system or the user stopped may go on; the same command would fail again for other reasons.
-    const bool may_go_on = error.code() == ErrorCode::kCancelled || error.code() == ErrorCode::kIo;
-    if (!may_go_on) kept.remove();
+    // Hours of work: they stay whatever stopped the run, a full disk, the user, or something at the target's name.
     throw Error(error.code(), error.what() + kept.hint());
   }
 }
