@@ -25,16 +25,6 @@ struct SequenceSlice {
   int n_logits = 0;  ///< Logits are wanted for the last n_logits tokens (0 .. tokens.size()).
 };
 
-/// The inputs that linear layers of a block read, and that of the head.
-enum class LinearInput : uint8_t {
-  kAttention,        ///< q_proj, k_proj, v_proj
-  kAttentionOutput,  ///< o_proj
-  kMlp,              ///< gate_proj, up_proj, plain_up
-  kMlpDown,          ///< down_proj
-  kPlainDown,        ///< plain_down
-  kHead,             ///< lm_head, or the embedding table that serves as one
-};
-
 /// Runs one model. Not thread-safe: one caller at a time; it uses its own threads inside.
 /// Results of a sequence are bit-identical for any split into slices, any other slices in the batch, and any thread
 /// count.
@@ -61,12 +51,6 @@ class Runner {
   using HiddenObserver = std::function<void(int index, std::span<const float> hidden)>;
   // NOLINTNEXTLINE(performance-unnecessary-value-param): a runner that supports it keeps the function.
   virtual void set_hidden_observer(HiddenObserver observer) { (void)observer; }
-
-  /// Called with what linear layers read, x [n_tokens, width], before they compute: layer in [0, n_layers), and
-  /// n_layers for kHead, which then comes for every token, wanted logits or not. For calibration. Empty = off.
-  using InputObserver = std::function<void(int layer, LinearInput input, const float* x, int64_t n_tokens)>;
-  // NOLINTNEXTLINE(performance-unnecessary-value-param): as above.
-  virtual void set_input_observer(InputObserver observer) { (void)observer; }
 };
 
 /// How keys and values are stored. Arithmetic on them is f32, but with kI16.

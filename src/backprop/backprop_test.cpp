@@ -312,5 +312,43 @@ TEST(Backprop, ThreadsAndRecomputingChangeNoBit) {
   EXPECT_EQ(gradients(2, true), expected);
 }
 
+TEST(Backprop, SketchesHaveTheMomentsOfSampledLabels) {
+  const LoadedModel model = load_model(kGolden + "models/qwen3");
+  ThreadPool pool(2);
+  ModelWeightReader reader(model.weights, pool);
+  OutputLoss loss(model.spec, pool);
+  const auto vocab = static_cast<size_t>(model.spec.vocab_size);
+  constexpr size_t kTokens = 8;
+  std::vector<float> hidden(kTokens * static_cast<size_t>(model.spec.d_model));
+  for (size_t i = 0; i < hidden.size(); ++i) hidden[i] = static_cast<float>(random_uniform(1, 2, i)) * 4.0F - 2.0F;
+  std::vector<float> d_hidden(hidden.size());
+  // Mean squares of the gradients by the first words' logits, and of all.
+  constexpr size_t kWords = 4;
+  std::vector<double> sketched(kWords + 1), sampled(kWords + 1);
+  const auto add_to = [&](std::vector<double>& sums) {
+    return [&](int64_t /*first*/, int64_t n, const float* d_logits) {
+      for (size_t t = 0; t < static_cast<size_t>(n); ++t) {
+        double total = 0.0;
+        for (size_t v = 0; v < vocab; ++v) {
+          const auto d = static_cast<double>(d_logits[t * vocab + v]);
+          total += d;
+          sums[kWords] += d * d;
+          if (v < kWords) sums[v] += d * d;
+        }
+        EXPECT_NEAR(total, 0.0, 1e-4);
+      }
+    };
+  };
+  constexpr uint64_t kRepeats = 2000;
+  for (uint64_t i = 0; i < kRepeats; ++i) {
+    loss.sketched(reader, hidden.data(), kTokens, 7, i * kTokens, d_hidden.data(), add_to(sketched));
+    std::vector<double> draws(kTokens);
+    for (size_t t = 0; t < kTokens; ++t) draws[t] = random_uniform(3, i, t);
+    loss.sampled(reader, hidden.data(), draws, 1.0, d_hidden.data(), nullptr, add_to(sampled));
+  }
+  EXPECT_NEAR(sketched[kWords] / sampled[kWords], 1.0, 0.02);
+  for (size_t v = 0; v < kWords; ++v) EXPECT_NEAR(sketched[v] / sampled[v], 1.0, 0.35) << v;
+}
+
 }  // namespace
 }  // namespace mobilellm

@@ -6,6 +6,7 @@
 
 #include "base/cpu_features.h"
 #include "base/error.h"
+#include "base/random.h"
 #include "base/thread_pool.h"
 
 namespace mobilellm {
@@ -145,6 +146,44 @@ LossResult OutputLoss::sampled(WeightReader& weights, const float* hidden, std::
   };
   return run(weights, hidden, static_cast<int64_t>(draws.size()), d_hidden, d_table,
              Row{*this, draws, static_cast<float>(factor), observe});
+}
+
+LossResult OutputLoss::sketched(WeightReader& weights, const float* hidden, int64_t n_tokens, uint64_t seed,
+                                uint64_t first_token, float* d_hidden,
+                                const std::function<void(int64_t, int64_t, const float*)>& observe) {
+  struct Row {
+    OutputLoss& self;
+    uint64_t seed;
+    uint64_t first_token;
+    const std::function<void(int64_t, int64_t, const float*)>& observe;
+
+    void begin(int64_t /*first*/, int64_t /*n*/) const {}
+    void end(int64_t first, int64_t n) const {
+      if (observe) observe(first, n, self.logits_.data());
+    }
+    bool operator()(int64_t token, int64_t /*row*/, float* logits, double& loss) const {
+      const int64_t vocab = self.spec_.vocab_size;
+      self.kernels_.softmax({logits, logits, vocab, 1.0F, nullptr});
+      const uint64_t stream = first_token + static_cast<uint64_t>(token);
+      double dot = 0.0;
+      loss = 0.0;
+      uint64_t signs = 0;
+      const auto sign_of = [&](int64_t v) {
+        if (v % 64 == 0) signs = random_bits(seed, stream, static_cast<uint64_t>(v / 64));
+        return (signs >> (v % 64) & 1) != 0 ? 1.0F : -1.0F;
+      };
+      for (int64_t v = 0; v < vocab; ++v) {
+        const float root = std::sqrt(logits[v]);
+        dot += static_cast<double>(sign_of(v) * root);
+        if (logits[v] > 0.0F) loss -= static_cast<double>(logits[v]) * std::log(static_cast<double>(logits[v]));
+      }
+      for (int64_t v = 0; v < vocab; ++v) {
+        logits[v] = sign_of(v) * std::sqrt(logits[v]) - logits[v] * static_cast<float>(dot);
+      }
+      return true;
+    }
+  };
+  return run(weights, hidden, n_tokens, d_hidden, nullptr, Row{*this, seed, first_token, observe});
 }
 
 LossResult OutputLoss::divergence(WeightReader& teacher, const float* teacher_hidden, const ModelSpec& teacher_spec,

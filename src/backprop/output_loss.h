@@ -38,6 +38,12 @@ class OutputLoss {
   LossResult sampled(WeightReader& weights, const float* hidden, std::span<const double> draws, double factor,
                      float* d_hidden, float* d_table,
                      const std::function<void(int64_t first, int64_t n, const float* d_logits)>& observe);
+  /// A random sketch of the Fisher information: gradients of logits sqrt(p) o s - p (sqrt(p) . s), s a random sign for
+  /// each token (numbered from `first_token` on) and word, have the covariance diag(p) - p p^T of sampled() with much
+  /// lighter tails. `observe` as there. The losses are the entropies of p.
+  LossResult sketched(WeightReader& weights, const float* hidden, int64_t n_tokens, uint64_t seed, uint64_t first_token,
+                      float* d_hidden,
+                      const std::function<void(int64_t first, int64_t n, const float* d_logits)>& observe);
   /// T^2 * KL(teacher || student) of logits divided by the temperature T. Both have the same vocabulary.
   LossResult divergence(WeightReader& teacher, const float* teacher_hidden, const ModelSpec& teacher_spec,
                         WeightReader& student, const float* hidden, std::span<const uint8_t> counts, double temperature,

@@ -98,7 +98,9 @@ void dot_tile(const DotRowsArgs& a, const std::byte* w, size_t row_bytes, int ro
   const float* x = a.x + token * a.x_stride;
   // Rows are walked side by side, which the hardware's prefetchers do not see as one stream. The next tile lies behind
   // this one: asking for it in the order of addresses reads memory at its full speed.
-  const std::byte* next = w + static_cast<size_t>(kRows) * row_bytes;
+  // (Not of rows that are parts of longer ones, whose next bytes are other columns.)
+  const bool is_packed = static_cast<int64_t>(row_bytes) == a.n_cols / kStep * Row::kBytes;
+  const std::byte* next = w + (is_packed ? static_cast<size_t>(kRows) * row_bytes : 0);
   int64_t k = 0;
   for (; k + kStep <= a.n_cols; k += kStep) {
     if constexpr (kTokens == 1) {

@@ -49,7 +49,7 @@ struct PanelLayout {
   int64_t cols = 0;      ///< A multiple of group; of 256 with scales of kI8.
   int64_t n_blocks = 0;  ///< Blocks of 32 columns, an even number, filled up with zeros (scales too).
   int bits = 4;          ///< 2, 3, 4, 5, 6 or 8
-  int group = 32;        ///< Columns per scale: 16, 32, 64 or 128.
+  int group = 32;        ///< Columns per scale: 32, 64 or 128; 16 with 3, 4 and 6 bits.
   ScaleType scale_type = ScaleType::kF16;
   bool has_bias = false;  ///< Only with group >= 32.
   float offset = 0;       ///< w = d (c + offset) + m; only with biases.

@@ -16,7 +16,7 @@ class ThreadPool;
 struct DistillOptions {
   int64_t n_steps = 0;          ///< distill() needs at least one.
   int64_t batch_tokens = 2048;  ///< Of one step; whole chunks.
-  double grid_rate = 4e-3;      ///< Peak of StudentStep::grid_rate.
+  double grid_rate = 6e-3;      ///< Peak of StudentStep::grid_rate.
   double code_rate = 0;         ///< Peak of StudentStep::code_rate; 0 keeps the codes.
   uint64_t seed = 0;
   int64_t steps_per_check = 25;  ///< Steps between measurements on the held-out chunks.

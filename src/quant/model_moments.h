@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "backend/backend.h"
 #include "model/spec.h"
 #include "model/tensor_table.h"
 #include "model/weights.h"
@@ -16,6 +15,16 @@
 namespace mobilellm {
 
 class ThreadPool;
+
+/// The inputs that linear layers of a block read, and that of the head.
+enum class LinearInput : uint8_t {
+  kAttention,        ///< q_proj, k_proj, v_proj
+  kAttentionOutput,  ///< o_proj
+  kMlp,              ///< gate_proj, up_proj, plain_up
+  kMlpDown,          ///< down_proj
+  kPlainDown,        ///< plain_down
+  kHead,             ///< lm_head, or the embedding table that serves as one
+};
 
 /// Which input a matrix reads; kHead for the output table and, in tied models, the embedding table.
 LinearInput input_of(TensorRole role);

@@ -7,7 +7,6 @@
 #include "backprop/decoder.h"
 #include "backprop/output_loss.h"
 #include "base/error.h"
-#include "base/random.h"
 #include "base/thread_pool.h"
 
 namespace mobilellm {
@@ -91,24 +90,23 @@ OutputMoments::OutputMoments(const ModelSpec& spec, const ModelWeights& weights,
     if (on_progress) on_progress(static_cast<double>(i) / static_cast<double>(chunks.size()));
     const std::vector<int32_t>& tokens = chunks[i];
     if (tokens.empty()) continue;
-    std::vector<double> draws(tokens.size());
-    for (double& draw : draws) draw = random_uniform(seed, kStream, n_tokens++);
     hidden.resize(tokens.size() * static_cast<size_t>(spec.d_model));
     d_hidden.resize(hidden.size());
     const auto length = static_cast<int64_t>(tokens.size());
     decoder.forward(reader, {tokens, std::span(&length, 1)}, true, hidden.data());
-    loss.sampled(reader, hidden.data(), draws, 1.0, d_hidden.data(), nullptr,
-                 [&](int64_t first, int64_t n, const float* d_logits) {
-                   const float* read = hidden.data() + first * spec.d_model;
-                   scaled.resize(static_cast<size_t>(n * spec.d_model));
-                   pool.run(n, [&](int64_t t, int /*worker*/) {
-                     const float weight = length_of(d_logits + t * spec.vocab_size, spec.vocab_size);
-                     for (int64_t k = 0; k < spec.d_model; ++k) {
-                       scaled[static_cast<size_t>(t * spec.d_model + k)] = weight * read[t * spec.d_model + k];
-                     }
-                   });
-                   table_.add(scaled.data(), n, spec.d_model, pool);
-                 });
+    const auto add_table = [&](int64_t first, int64_t n, const float* d_logits) {
+      const float* read = hidden.data() + first * spec.d_model;
+      scaled.resize(static_cast<size_t>(n * spec.d_model));
+      pool.run(n, [&](int64_t t, int /*worker*/) {
+        const float weight = length_of(d_logits + t * spec.vocab_size, spec.vocab_size);
+        for (int64_t k = 0; k < spec.d_model; ++k) {
+          scaled[static_cast<size_t>(t * spec.d_model + k)] = weight * read[t * spec.d_model + k];
+        }
+      });
+      table_.add(scaled.data(), n, spec.d_model, pool);
+    };
+    loss.sketched(reader, hidden.data(), length, seed ^ kStream, n_tokens, d_hidden.data(), add_table);
+    n_tokens += tokens.size();
     decoder.backward(reader, d_hidden.data(), sums);
   }
   if (n_tokens == 0) fail(ErrorCode::kInvalidArgument, "[quant] gradients of outputs: got no tokens");

@@ -1,4 +1,4 @@
-/// What backward passes know about the outputs of linear layers: second moments of the gradients of sampled labels.
+/// What backward passes know about the outputs of linear layers: second moments of gradients.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +17,10 @@ namespace mobilellm {
 
 class ThreadPool;
 
-/// For every matrix but the tables the mean over tokens of g g^T / |g|, g the gradient of -log p(sampled labels) by
-/// the matrix's output. Without the division it is the output side of the Fisher information, taken as a Kronecker
-/// product, but a few tokens with long gradients would outweigh all others (docs/log.md). Matrices of more
+/// For every matrix but the tables the mean over tokens of g g^T / |g|, g the gradient by the matrix's output of a
+/// random sketch of the model's predictions (OutputLoss::sketched: sampled labels have the same moments in the limit,
+/// but a few of them outweigh all others). Without the division it is the output side of the Fisher information, taken
+/// as a Kronecker product; with it tokens with long gradients count less (docs/log.md). Matrices of more
 /// than 1536 rows are split into blocks of rows as if these were independent.
 class OutputMoments {
  public:

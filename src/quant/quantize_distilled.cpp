@@ -29,10 +29,15 @@ constexpr int64_t kMaxMovingWeights = 400'000'000;
 // Forward passes of both models and a backward pass take 8 operations per weight and token; this many take about a
 // quarter of an hour on two cores with AVX-512.
 constexpr double kDefaultOperations = 3e14;
+// Fewer steps than this gain little.
+constexpr int64_t kLeastSteps = 40;
+constexpr int64_t kMostSteps = 150;
 
+// Steps that fit in the time; 0 for models that are too large for enough of them.
 int64_t default_steps(const ModelSpec& spec, int64_t batch_tokens) {
   const double per_step = 8.0 * static_cast<double>(parameter_count(spec)) * static_cast<double>(batch_tokens);
-  return std::clamp<int64_t>(static_cast<int64_t>(kDefaultOperations / per_step), 10, 150);
+  const auto steps = static_cast<int64_t>(kDefaultOperations / per_step);
+  return steps < kLeastSteps ? 0 : std::min(steps, kMostSteps);
 }
 
 struct Chunks {
@@ -89,6 +94,34 @@ void store(const AffineStudent& student, const AffineStudent::Snapshot& state, c
   MOBILELLM_CHECK(n_written == tensors.size());
 }
 
+// Trains the quantized model in `folder`, which is overwritten where that helped.
+DistillReport train(const QuantizeOptions& options, const LoadedModel& teacher, DistillOptions settings,
+                    const std::string& folder) {
+  Chunks chunks = read_chunks(options);
+  if (chunks.train.empty()) std::swap(chunks.train, chunks.held_out);
+  ThreadPool pool(options.n_threads > 0 ? options.n_threads : usable_cores());
+  const LoadedModel quantized = load_model(folder);
+  bool moves_codes = settings.code_rate > 0 && parameter_count(teacher.spec) <= kMaxMovingWeights;
+  // Heads whose pairs are ordered otherwise have their rows in another order.
+  for (size_t i = 0; i < teacher.spec.layers.size(); ++i) {
+    moves_codes = moves_codes && teacher.spec.layers[i].rope_style == quantized.spec.layers[i].rope_style;
+  }
+  AffineStudent student(quantized.spec, quantized.weights, moves_codes ? &teacher.weights : nullptr, pool);
+  settings.on_progress = [&](int64_t steps, double /*held_out*/) {
+    if (options.cancel != nullptr && options.cancel->load(std::memory_order_relaxed)) {
+      fail(ErrorCode::kCancelled, "[quant] stopped; nothing was written to {}", options.target);
+    }
+    if (options.on_progress) {
+      options.on_progress("distilling", static_cast<double>(steps) / static_cast<double>(settings.n_steps));
+    }
+  };
+  DistillReport report;
+  const AffineStudent::Snapshot best =
+      distill(teacher.spec, teacher.weights, student, chunks.train, chunks.held_out, settings, pool, report);
+  if (report.best_step > 0) store(student, best, quantized.weights, folder);
+  return report;
+}
+
 }  // namespace
 
 QuantizeReport quantize_distilled(const QuantizeOptions& options, KeptRun& kept) {
@@ -106,33 +139,13 @@ QuantizeReport quantize_distilled(const QuantizeOptions& options, KeptRun& kept)
     fail(ErrorCode::kCancelled, "[quant] stopped; nothing was written to {}", options.target);
   }
 
-  Chunks chunks = read_chunks(options);
-  if (chunks.train.empty()) std::swap(chunks.train, chunks.held_out);
-  {
-    ThreadPool pool(options.n_threads > 0 ? options.n_threads : usable_cores());
-    const LoadedModel teacher = load_model(options.source);
-    const LoadedModel quantized = load_model(folder);
-    bool moves_codes = options.distillation.code_rate > 0 && parameter_count(teacher.spec) <= kMaxMovingWeights;
-    // Heads whose pairs are ordered otherwise have their rows in another order.
-    for (size_t i = 0; i < teacher.spec.layers.size(); ++i) {
-      moves_codes = moves_codes && teacher.spec.layers[i].rope_style == quantized.spec.layers[i].rope_style;
-    }
-    AffineStudent student(quantized.spec, quantized.weights, moves_codes ? &teacher.weights : nullptr, pool);
-    DistillOptions settings = options.distillation;
-    if (settings.n_steps == 0) settings.n_steps = default_steps(teacher.spec, settings.batch_tokens);
-    settings.on_progress = [&](int64_t steps, double /*held_out*/) {
-      if (options.cancel != nullptr && options.cancel->load(std::memory_order_relaxed)) {
-        fail(ErrorCode::kCancelled, "[quant] stopped; nothing was written to {}", options.target);
-      }
-      if (options.on_progress) {
-        options.on_progress("distilling", static_cast<double>(steps) / static_cast<double>(settings.n_steps));
-      }
-    };
-    DistillReport distilled;
-    const AffineStudent::Snapshot best =
-        distill(teacher.spec, teacher.weights, student, chunks.train, chunks.held_out, settings, pool, distilled);
-    if (distilled.best_step > 0) store(student, best, quantized.weights, folder);
-    report.distillation = distilled;
+  const LoadedModel teacher = load_model(options.source);
+  DistillOptions settings = options.distillation;
+  if (settings.n_steps == 0) settings.n_steps = default_steps(teacher.spec, settings.batch_tokens);
+  if (settings.n_steps > 0) {
+    report.distillation = train(options, teacher, std::move(settings), folder);
+  } else {
+    report.notes.emplace_back("not distilled: steps of a model of this size take too long; --steps N asks for them");
   }
   staged.commit();
   return report;

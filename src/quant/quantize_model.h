@@ -27,7 +27,7 @@ struct QuantizeOptions {
   /// target, embedding and what stays float included, has at most so many bits per parameter.
   std::optional<double> target_bpw;
   std::optional<int> target_group;         ///< With target_bpw, of packed groups: no other size.
-  uint64_t seed = 0;                       ///< Of the labels that gradients are sampled with.
+  uint64_t seed = 0;                       ///< Of the labels and signs that gradients are taken of.
   std::vector<StorageOverride> overrides;  ///< Win over all of these; the last that matches counts.
   QuantMethod method = QuantMethod::kRtn;  ///< kGptq, kYaqa, kDwq: affine groups only.
   /// Text files, or .jsonl with a key "text"; none: default_calibration_text().

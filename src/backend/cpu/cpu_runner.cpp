@@ -100,7 +100,6 @@ class CpuRunner final : public Runner {
   void copy_page(int from, int to) override { cache_.copy_page(from, to); }
   void forget_window(int page) override { cache_.forget_window(page); }
   void set_hidden_observer(HiddenObserver observer) override { observer_ = std::move(observer); }
-  void set_input_observer(InputObserver observer) override { input_observer_ = std::move(observer); }
 
   void forward(std::span<const SequenceSlice> batch, float* logits) override {
     collect_rows(batch);
@@ -168,11 +167,10 @@ class CpuRunner final : public Runner {
       if (observer_) settle(n);
       observe(i + 1, n);
     }
-    if (observer_ || input_observer_) {
+    if (observer_) {
       settle(n);
       norm_rows(final_norm_, n);
-      if (observer_) observer_(spec_.n_layers() + 1, std::span(normed_.data(), n * d_model));
-      observe_input(spec_.n_layers(), LinearInput::kHead, normed_.data(), n);
+      observer_(spec_.n_layers() + 1, std::span(normed_.data(), n * d_model));
     }
     write_logits(rows, logits);
   }
@@ -232,7 +230,6 @@ class CpuRunner final : public Runner {
     k_.resize(std::max(k_.size(), n * kv_width));
     v_.resize(std::max(v_.size(), n * kv_width));
     attended_.resize(std::max(attended_.size(), n * q_width));
-    observe_input(index, LinearInput::kAttention, input.x, n);
     multiply({{&layer.q_proj, q_.data()}, {&layer.k_proj, k_.data()}, {&layer.v_proj, v_.data()}}, input);
 
     const auto groups = attention_.store_groups();
@@ -250,7 +247,6 @@ class CpuRunner final : public Runner {
       }
     });
     attention_.run(index, q_.data(), attended_.data());
-    observe_input(index, LinearInput::kAttentionOutput, attended_.data(), n);
     multiply({{&layer.o_proj, branch_.data()}}, input_of(attended_.data(), layer.o_proj, n));
   }
 
@@ -276,15 +272,12 @@ class CpuRunner final : public Runner {
   // Its result goes to branch_.
   void mlp(int index, size_t n, const Linear::Input& input) {
     const Layer& layer = layers_[static_cast<size_t>(index)];
-    observe_input(index, LinearInput::kMlp, input.x, n);
     const bool has_plain = layer.spec.mlp == MlpKind::kDualBranch;
     gated_.linears = {&layer.gate_proj, &layer.up_proj, &layer.down_proj};
     plain_.linears = {has_plain ? &layer.plain_up : nullptr, nullptr, &layer.plain_down};
     activated_products(layer, input);
-    observe_input(index, LinearInput::kMlpDown, gated_.floats.data(), n);
     multiply({{&layer.down_proj, branch_.data()}}, gated_.input(input.n_tokens));
     if (!has_plain) return;
-    observe_input(index, LinearInput::kPlainDown, plain_.floats.data(), n);
     const auto d_model = static_cast<size_t>(spec_.d_model);
     plain_out_.resize(std::max(plain_out_.size(), n * d_model));
     multiply({{&layer.plain_down, plain_out_.data()}}, plain_.input(input.n_tokens));
@@ -319,7 +312,7 @@ class CpuRunner final : public Runner {
       if (branch->linears.first == nullptr) continue;
       const int64_t cols = branch->linears.down->cols();
       branch->codes.reset(n, cols);
-      if (keeps_floats(*branch)) {
+      if (!branch->linears.down->uses_panels()) {
         branch->floats.resize(std::max(branch->floats.size(), n * static_cast<size_t>(cols)));
       }
       n_tasks += (cols + activated_rows(*branch, n) - 1) / activated_rows(*branch, n);
@@ -339,15 +332,14 @@ class CpuRunner final : public Runner {
       activate({first, second, first, static_cast<int64_t>(n) * width});
       for (size_t i = 0; i < n; ++i) {
         const float* row = first + i * static_cast<size_t>(width);
-        if (branch.linears.down->uses_panels()) branch.codes.quantize(kernels_, i, begin, width, row);
-        if (keeps_floats(branch)) {
+        if (branch.linears.down->uses_panels()) {
+          branch.codes.quantize(kernels_, i, begin, width, row);
+        } else {
           std::copy_n(row, width, branch.floats.data() + static_cast<int64_t>(i) * cols + begin);
         }
       }
     });
   }
-
-  bool keeps_floats(const MlpBranch& branch) const { return input_observer_ || !branch.linears.down->uses_panels(); }
 
   // Rows of a task of activated_products(): whole strips of activations, as many as fit in its scratch.
   int64_t activated_rows(const MlpBranch& branch, size_t n) const {
@@ -463,10 +455,6 @@ class CpuRunner final : public Runner {
     if (observer_) observer_(index, std::span(hidden_.data(), n * static_cast<size_t>(spec_.d_model)));
   }
 
-  void observe_input(int layer, LinearInput input, const float* x, size_t n) {
-    if (input_observer_) input_observer_(layer, input, x, static_cast<int64_t>(n));
-  }
-
   ModelSpec spec_;
   const KernelTable& kernels_;
   ThreadPool pool_;
@@ -479,7 +467,6 @@ class CpuRunner final : public Runner {
   Attention attention_;
   std::vector<RopeCache> rope_;
   HiddenObserver observer_;
-  InputObserver input_observer_;
 
   std::vector<Row> rows_;
   std::vector<AttentionRow> attention_rows_;

@@ -95,6 +95,9 @@ std::optional<PanelLayout> panel_layout(const StoredMatrix& matrix) {
   if (matrix.codec == nullptr || !matrix.codec->integer_form(matrix, form)) return std::nullopt;
   // Packed words hold 8 columns; every format's blocks are multiples of that.
   if (matrix.rows == 0 || matrix.cols % 8 != 0 || matrix.cols % form.group != 0) return std::nullopt;
+  // What panel_product() has kernels for.
+  const bool has_small_groups = form.bits == 3 || form.bits == 4 || form.bits == 6;
+  if (form.group < kBlockCols && (!has_small_groups || form.has_biases)) return std::nullopt;
   PanelLayout layout;
   layout.rows = matrix.rows;
   layout.cols = matrix.cols;

@@ -325,24 +325,28 @@ BenchResult measure_format(const BenchFlags& flags, const std::string& format, c
   return result;
 }
 
-void print_results(const BenchFlags& flags, const std::vector<BenchResult>& results) {
-  std::string out = flags.json ? "[" : "";
-  for (const BenchResult& result : results) {
-    const bool is_first = &result == &results.front();
-    if (flags.csv) {
-      out += rows_csv(result.subject, result.rows, is_first);
-    } else if (flags.json || flags.jsonl) {
-      for (const BenchRow& row : result.rows) {
-        if (flags.json) out += is_first && &row == &result.rows.front() ? "\n" : ",\n";
-        out += row_json(result.subject, row).dump(true) + (flags.jsonl ? "\n" : "");
-      }
-    } else {
-      out += (is_first ? "" : "\n") + printable(rows_text(result.subject, result.rows));
+// One of several results, as soon as it is there.
+void print_result(const BenchFlags& flags, const BenchResult& result, bool is_first, bool is_last) {
+  std::string out;
+  if (flags.csv) {
+    out = rows_csv(result.subject, result.rows, is_first);
+  } else if (flags.json || flags.jsonl) {
+    if (flags.json && is_first) out = "[";
+    for (const BenchRow& row : result.rows) {
+      if (flags.json) out += is_first && &row == &result.rows.front() ? "\n" : ",\n";
+      out += row_json(result.subject, row).dump(true) + (flags.jsonl ? "\n" : "");
     }
+    if (flags.json && is_last) out += "\n]\n";
+  } else {
+    out = (is_first ? "" : "\n") + printable(rows_text(result.subject, result.rows));
   }
-  if (flags.json) out += "\n]\n";
-  if (results.size() > 1 && !flags.csv && !flags.json && !flags.jsonl) out += "\n" + formats_text(results);
   print(out);
+  for (const BenchRow& row : result.rows) {
+    constexpr double kQuiet = 0.05;
+    if (row.others_share() <= kQuiet) continue;
+    print_status(fmt::format("mobilellm: note: during {} others took {:.0f}% of the machine's processor time\n",
+                             row.test.name(), 100 * row.others_share()));
+  }
 }
 
 }  // namespace
@@ -365,17 +369,12 @@ int run_bench(int argc, const char* const* argv) {
   if (!flags.svg.empty() && formats.size() > 1) args.fail_usage("--svg draws one format, not several");
 
   std::vector<BenchResult> results;
-  for (const std::string& format : formats) results.push_back(measure_format(flags, format, tests, kv_dtype));
-  print_results(flags, results);
-  if (!flags.svg.empty()) write_file(flags.svg, roofline_svg(results.front().subject, results.front().rows));
-  for (const BenchResult& result : results) {
-    for (const BenchRow& row : result.rows) {
-      constexpr double kQuiet = 0.05;
-      if (row.others_share() <= kQuiet) continue;
-      print_status(fmt::format("mobilellm: note: during {} others took {:.0f}% of the machine's processor time\n",
-                               row.test.name(), 100 * row.others_share()));
-    }
+  for (const std::string& format : formats) {
+    results.push_back(measure_format(flags, format, tests, kv_dtype));
+    print_result(flags, results.back(), results.size() == 1, results.size() == formats.size());
   }
+  if (results.size() > 1 && !flags.csv && !flags.json && !flags.jsonl) print("\n" + formats_text(results));
+  if (!flags.svg.empty()) write_file(flags.svg, roofline_svg(results.front().subject, results.front().rows));
   return 0;
 }
 

@@ -182,17 +182,17 @@ int run_quantize(int argc, const char* const* argv) {
   args.text("--method", "METHOD", flags.method,
             "rtn rounds; fit fits scales to the inputs that calibration sees; gptq also lets weights of a row make up "
             "for each other's errors; yaqa rows too, by gradients; dwq then trains scales and biases against the float "
-            "model; these three affine only (default: rtn; with --target-bpw yaqa, GGUF fit)");
+            "model; these three affine only (default: rtn; with --target-bpw dwq, GGUF fit)");
   args.list("--calibration", "FILE", options.calibration,
             "text for all methods but rtn, or .jsonl with a key \"text\"; may be given again (default: a text of the "
             "program's own: problems with solutions, code, prose)");
   args.integer("--calibration-tokens", "N", options.calibration_tokens, 1, int64_t{1} << 30,
                "most tokens of calibration (default: 32768)");
   args.integer("--steps", "N", options.distillation.n_steps, 1, int64_t{1} << 20,
-               "steps of dwq, of 2048 tokens of the calibration text each (default: 150, fewer for models above 120M "
-               "parameters)");
+               "steps of dwq, of 2048 tokens of the calibration text each (default: what a quarter of an hour on two "
+               "cores allows, at most 150; none for models above 450M parameters)");
   args.number("--learning-rate", "X", flags.learning_rate, 1e-6, 1.0,
-              "how far a step of dwq moves weights at most, in units of their scale (default: 0.004)");
+              "how far a step of dwq moves weights at most, in units of their scale (default: 0.006)");
   args.integer("--seed", "N", seed, 0, int64_t{1} << 62,
                "of what yaqa and --target-bpw sample and of the order of the text in dwq (default: 0)");
   args.integer("--threads", "N", n_threads, 0, 1024, "threads (default: every core)");
@@ -218,7 +218,7 @@ int run_quantize(int argc, const char* const* argv) {
   }
   choose_format(args, flags, options);
   const bool is_gguf = options.format == ModelFormat::kGguf;
-  if (flags.method.empty()) flags.method = !flags.target_bpw ? "rtn" : is_gguf ? "fit" : "yaqa";
+  if (flags.method.empty()) flags.method = !flags.target_bpw ? "rtn" : is_gguf ? "fit" : "dwq";
   options.method = parse_quant_method(flags.method);
   for (const std::string& text : flags.overrides) {
     options.overrides.push_back(parse_override(text, options.format, options.params.group_size));
