@@ -322,18 +322,20 @@ TEST(Backprop, SketchesHaveTheMomentsOfSampledLabels) {
   std::vector<float> hidden(kTokens * static_cast<size_t>(model.spec.d_model));
   for (size_t i = 0; i < hidden.size(); ++i) hidden[i] = static_cast<float>(random_uniform(1, 2, i)) * 4.0F - 2.0F;
   std::vector<float> d_hidden(hidden.size());
-  // Mean squares of the gradients by the first words' logits, and of all.
-  constexpr size_t kWords = 4;
-  std::vector<double> sketched(kWords + 1), sampled(kWords + 1);
-  const auto add_to = [&](std::vector<double>& sums) {
+  // Sums of squares of the gradients by the logits of every fourth word, and of all.
+  struct Squares {
+    double some = 0.0, all = 0.0;
+  };
+  Squares sketched, sampled;
+  const auto add_to = [&](Squares& sums) {
     return [&](int64_t /*first*/, int64_t n, const float* d_logits) {
       for (size_t t = 0; t < static_cast<size_t>(n); ++t) {
         double total = 0.0;
         for (size_t v = 0; v < vocab; ++v) {
           const auto d = static_cast<double>(d_logits[t * vocab + v]);
           total += d;
-          sums[kWords] += d * d;
-          if (v < kWords) sums[v] += d * d;
+          sums.all += d * d;
+          if (v % 4 == 1) sums.some += d * d;
         }
         EXPECT_NEAR(total, 0.0, 1e-4);
       }
@@ -346,8 +348,8 @@ TEST(Backprop, SketchesHaveTheMomentsOfSampledLabels) {
     for (size_t t = 0; t < kTokens; ++t) draws[t] = random_uniform(3, i, t);
     loss.sampled(reader, hidden.data(), draws, 1.0, d_hidden.data(), nullptr, add_to(sampled));
   }
-  EXPECT_NEAR(sketched[kWords] / sampled[kWords], 1.0, 0.02);
-  for (size_t v = 0; v < kWords; ++v) EXPECT_NEAR(sketched[v] / sampled[v], 1.0, 0.35) << v;
+  EXPECT_NEAR(sketched.all / sampled.all, 1.0, 0.02);
+  EXPECT_NEAR(sketched.some / sampled.some, 1.0, 0.05);
 }
 
 }  // namespace

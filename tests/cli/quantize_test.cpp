@@ -76,7 +76,7 @@ TEST(Quantize, MixesByRecipeOverrideAndTarget) {
   result = run_program({"quantize", golden("e2e/r1_chat"), "-o", folder.path("target"), "--target-bpw", "12",
                         "--calibration-tokens", "1024"});
   EXPECT_EQ(result.status, 0) << result.err;
-  EXPECT_THAT(result.out, HasSubstr("matrices by yaqa"));
+  EXPECT_THAT(result.out, HasSubstr("matrices by dwq"));
 }
 
 // Nothing has the final name, and the same command finishes the work.
