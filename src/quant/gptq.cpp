@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "quant/group_walk.h"
+#include "quant/linear_algebra.h"
 
 namespace mobilellm {
 namespace {

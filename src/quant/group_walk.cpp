@@ -17,21 +17,6 @@ inline float round_code(float x, float top) {
 
 }  // namespace
 
-void multiply_transposed(const KernelTable& kernels, const float* a, int64_t a_stride, int64_t n_rows, const float* b,
-                         int64_t b_stride, int64_t n, int64_t k, float* out, int64_t out_stride) {
-  DotRowsArgs args = {};
-  args.weights = reinterpret_cast<const std::byte*>(b);
-  args.row_bytes = static_cast<size_t>(b_stride) * sizeof(float);
-  args.n_rows = static_cast<int>(n);
-  args.n_cols = k;
-  args.x = a;
-  args.x_stride = a_stride;
-  args.n_tokens = static_cast<int>(n_rows);
-  args.y = out;
-  args.y_stride = out_stride;
-  kernels.dot_rows_f32(args);
-}
-
 void walk_block(const BlockArgs& args, float* pending, float* errors, uint8_t* codes) {
   for (int64_t i = args.width; i-- > 0;) {
     const int32_t col = args.order[i];

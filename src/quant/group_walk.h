@@ -11,10 +11,6 @@ namespace mobilellm {
 /// Columns whose mutual corrections are made one by one; those of all later columns come from one product.
 inline constexpr int64_t kWalkBlock = 64;
 
-/// out[r * out_stride + j] = sum_k a[r * a_stride + k] * b[j * b_stride + k], r < n_rows, j < n.
-void multiply_transposed(const KernelTable& kernels, const float* a, int64_t a_stride, int64_t n_rows, const float* b,
-                         int64_t b_stride, int64_t n, int64_t k, float* out, int64_t out_stride);
-
 /// One block of columns of one row.
 struct BlockArgs {
   const float* weights;  ///< [cols], original order

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "quant/group_walk.h"
+#include "quant/linear_algebra.h"
 
 namespace mobilellm {
 namespace {

@@ -23,26 +23,6 @@ constexpr int64_t kGramCols = 16 * kTileCols;
 // Columns of a Cholesky panel.
 constexpr int64_t kPanel = 64;
 
-using DotRows = void (*)(const DotRowsArgs&) noexcept;
-
-DotRows dot_rows_kernel() { return kernel_table(select_isa()).dot_rows_f32; }
-
-// out[i * out_stride + j] = sum_k a[i * a_stride + k] * b[j * b_stride + k] for i < m, j < n
-void multiply_transposed(DotRows dot_rows, const float* a, int64_t a_stride, int64_t m, const float* b,
-                         int64_t b_stride, int64_t n, int64_t k, float* out, int64_t out_stride) {
-  DotRowsArgs args = {};
-  args.weights = reinterpret_cast<const std::byte*>(b);
-  args.row_bytes = static_cast<size_t>(b_stride) * sizeof(float);
-  args.n_rows = static_cast<int>(n);
-  args.n_cols = k;
-  args.x = a;
-  args.x_stride = a_stride;
-  args.n_tokens = static_cast<int>(m);
-  args.y = out;
-  args.y_stride = out_stride;
-  dot_rows(args);
-}
-
 // Factors the diagonal block [n, n] of a panel; false when a pivot is not positive.
 bool factor_block(float* a, int64_t stride, int64_t n) {
   for (int64_t j = 0; j < n; ++j) {
@@ -72,6 +52,21 @@ void solve_row(const float* transposed, int64_t n, float* row) {
 }
 
 }  // namespace
+
+void multiply_transposed(const KernelTable& kernels, const float* a, int64_t a_stride, int64_t n_rows, const float* b,
+                         int64_t b_stride, int64_t n, int64_t k, float* out, int64_t out_stride) {
+  DotRowsArgs args = {};
+  args.weights = reinterpret_cast<const std::byte*>(b);
+  args.row_bytes = static_cast<size_t>(b_stride) * sizeof(float);
+  args.n_rows = static_cast<int>(n);
+  args.n_cols = k;
+  args.x = a;
+  args.x_stride = a_stride;
+  args.n_tokens = static_cast<int>(n_rows);
+  args.y = out;
+  args.y_stride = out_stride;
+  kernels.dot_rows_f32(args);
+}
 
 void add_gram(const float* x, int64_t n_tokens, int64_t x_stride, int64_t cols, float* gram, ThreadPool& pool) {
   const KernelTable& kernels = kernel_table(select_isa());
@@ -110,7 +105,7 @@ void add_gram(const float* x, int64_t n_tokens, int64_t x_stride, int64_t cols, 
 }
 
 bool factor_cholesky(float* a, int64_t n, ThreadPool& pool) {
-  const DotRows dot_rows = dot_rows_kernel();
+  const KernelTable& kernels = kernel_table(select_isa());
   std::vector<float> products(static_cast<size_t>(pool.n_threads() * kTile * kPanel));
   std::vector<float> transposed(kPanel * kPanel);
   for (int64_t panel = 0; panel < n; panel += kPanel) {
@@ -122,7 +117,7 @@ bool factor_cholesky(float* a, int64_t n, ThreadPool& pool) {
         const int64_t row = panel + task * kTile;
         const int64_t n_rows = std::min(kTile, n - row);
         float* tile = products.data() + worker * kTile * kPanel;
-        multiply_transposed(dot_rows, a + row * n, n, n_rows, a + panel * n, n, width, panel, tile, kPanel);
+        multiply_transposed(kernels, a + row * n, n, n_rows, a + panel * n, n, width, panel, tile, kPanel);
         for (int64_t i = 0; i < n_rows; ++i) {
           float* out = a + (row + i) * n + panel;
           for (int64_t j = 0; j < width; ++j) out[j] -= tile[i * kPanel + j];

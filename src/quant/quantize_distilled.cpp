@@ -145,7 +145,8 @@ QuantizeReport quantize_distilled(const QuantizeOptions& options, KeptRun& kept)
   if (settings.n_steps > 0) {
     report.distillation = train(options, teacher, std::move(settings), folder);
   } else {
-    report.conversion.notes.emplace_back("not distilled: steps of a model of this size take too long; --steps N asks for them");
+    report.conversion.notes.emplace_back(
+        "not distilled: steps of a model of this size take too long; --steps N asks for them");
   }
   staged.commit();
   return report;
