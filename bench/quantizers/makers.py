@@ -44,7 +44,7 @@ class Mobilellm:
         return subprocess.run([self.program, "--version"], capture_output=True, text=True).stdout.split("\n")[0]
 
     def commands(self, row, source, out, calibration):
-        text = ["--calibration", calibration] if row.calibrated else []
+        text = [arg for file in calibration for arg in ("--calibration", file)]
         return [[self.program, "quantize", source, "--output", out, *row.flags, *text]]
 
 
@@ -65,7 +65,7 @@ class MlxLm:
         return subprocess.run([self.python, "-c", asked], capture_output=True, text=True).stdout.strip()
 
     def commands(self, row, source, out, calibration):
-        text = ["--calibration", calibration] if row.calibrated else []
+        text = ["--calibration", *calibration] if calibration else []
         return [[self.python, HERE / "mlx_quantize.py", source, out, *row.flags, *text]]
 
 
@@ -90,15 +90,15 @@ class LlamaCppQuantize(LlamaCpp):
     def commands(self, row, source, out, calibration):
         commands = []
         if row.calibrated and not self.imatrix.is_file():
-            commands.append([self.built("llama-imatrix"), "-m", self.source_gguf, "-f", calibration, "-o", self.imatrix,
+            commands.append([self.built("llama-imatrix"), "-m", self.source_gguf, "-f", *calibration, "-o", self.imatrix,
                              "--chunks", 128, "-c", 512, "--no-ppl"])
-        text = ["--imatrix", self.imatrix] if row.calibrated else []
+        text = ["--imatrix", self.imatrix] if calibration else []
         commands.append([self.built("llama-quantize"), *text, self.source_gguf, out, *row.flags])
         return commands
 
 
 def make(maker, row, source, out, calibration, prefix=()):
-    """Makes the model of a row unless it is there already. What making it took, or None when it was there."""
+    """Makes the model of a row, calibrated with a list of files, unless it is there already. What that took or None."""
     if out.exists():
         return None
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,12 @@ class RowsTest(unittest.TestCase):
             self.assertTrue(re.fullmatch(r"[a-z0-9._-]+", row.name), row.name)
             self.assertIn(row.engine, ("mobilellm", "mlx-lm", "llama.cpp"))
             self.assertTrue(not row.of or row.of == "reference" or row.of in names, row.name)
+            self.assertTrue(row.calibrated or not row.trained, row.name)
+
+    def test_every_text_reaches_the_program(self):
+        row = next(row for row in ROWS if row.trained)
+        command = makers.Mobilellm(Path("mobilellm")).commands(row, "in", "out", ["a.txt", "b.txt"])[0]
+        self.assertEqual(command[-4:], ["--calibration", "a.txt", "--calibration", "b.txt"])
 
 
 class TableTest(unittest.TestCase):
@@ -88,14 +94,14 @@ class MakersTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "models" / "out"
             with self.assertRaises(makers.Failed) as failed:
-                makers.make(Fake(), Row("bad", "fake", ""), None, out, None)
+                makers.make(Fake(), Row("bad", "fake", ""), None, out, [])
             self.assertIn("ZeroDivisionError", str(failed.exception))
             self.assertFalse(out.exists())
-            effort = makers.make(Fake(), Row("good", "fake", ""), None, out, None)
+            effort = makers.make(Fake(), Row("good", "fake", ""), None, out, [])
             self.assertEqual(out.read_text(), "good")
             self.assertGreater(effort["peak_mb"], 1)
             self.assertGreater(effort["cpu_s"], 0)
-            self.assertIsNone(makers.make(Fake(), Row("good", "fake", ""), None, out, None))
+            self.assertIsNone(makers.make(Fake(), Row("good", "fake", ""), None, out, []))
 
 
 @unittest.skipIf(np is None, "numpy is not installed")

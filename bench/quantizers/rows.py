@@ -10,6 +10,7 @@ class Row:
     method: str  # what the table says
     flags: List[str] = field(default_factory=list, hash=False)
     calibrated: bool = False  # needs text
+    trained: bool = False  # gains from more of it
     gguf: bool = False  # a file, not a folder
     of: str = ""  # No model of its own: the row (or "reference") that is run with `flags` of compare.
     quick: bool = False
@@ -21,7 +22,8 @@ def ours(name, method, *flags, **more):
 
 def affine(bits, method, quick=False):
     return ours(f"{method}-{bits}", f"{method}, {bits} bits, groups of 64", "--bits", str(bits), "--group-size", "64",
-                "--method", method, calibrated=method != "rtn", quick=quick)
+                "--method", method, calibrated=method != "rtn", trained=method == "dwq",
+                quick=quick)
 
 
 def block(name, method="fit", quick=False):
@@ -31,7 +33,7 @@ def block(name, method="fit", quick=False):
 
 def target(bpw, quick=False):
     return ours(f"mixed-{bpw}", f"best of all, {bpw} bits per weight", "--target-bpw", str(bpw), calibrated=True,
-                quick=quick)
+                trained=True, quick=quick)
 
 
 def mlx(name, method, *flags, **more):

@@ -70,7 +70,8 @@ def document(facts, versions, setting, results):
     total = results[0]["compare"]["total"] if results else {"positions": 0}
     head = [f"# Quality of quantized models, {facts['date']}, {facts['cpu']}", "",
             f"- reference: {setting['reference']}; {total['positions']} positions of {', '.join(setting['texts'])}, chunks of "
-            f"512; calibration: {setting['calibration'] or 'none'}",
+            f"512; calibration: {setting['calibration'] or 'none'}; training of dwq: that and "
+            f"{setting.get('training') or 'nothing more'}",
             f"- {facts['cores']} cores, {', '.join(facts['isa'])}; {facts['memory_gb']} GB; {facts['system']}",
             f"- commit {facts['commit']}; " + "; ".join(f"{name}: {version}" for name, version in versions.items()),
             "- every model is judged by `mobilellm compare` in f32 arithmetic against the float model: KL in nats with its "
