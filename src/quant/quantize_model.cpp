@@ -373,11 +373,13 @@ class Quantization {
            options_.source);
     }
     std::vector<std::vector<int32_t>> chunks;
+    const int64_t most =
+        options_.calibration_tokens > 0 ? options_.calibration_tokens : default_calibration_tokens(spec_);
     int64_t n_tokens = 0;
     const auto add = [&](const std::string& text) {
       const std::vector<int32_t> ids = model.tokenizer->encode(text);
-      for (size_t begin = 0; begin < ids.size() && n_tokens < options_.calibration_tokens; begin += kChunkTokens) {
-        const auto left = static_cast<size_t>(options_.calibration_tokens - n_tokens);
+      for (size_t begin = 0; begin < ids.size() && n_tokens < most; begin += kChunkTokens) {
+        const auto left = static_cast<size_t>(most - n_tokens);
         const size_t end = std::min({begin + kChunkTokens, ids.size(), begin + left});
         chunks.emplace_back(ids.begin() + static_cast<std::ptrdiff_t>(begin),
                             ids.begin() + static_cast<std::ptrdiff_t>(end));
@@ -411,6 +413,12 @@ class Quantization {
 };
 
 }  // namespace
+
+int64_t default_calibration_tokens(const ModelSpec& spec) {
+  // More text helps small models, and costs large ones too much time.
+  constexpr int64_t kSmallModel = 400'000'000;
+  return parameter_count(spec) <= kSmallModel ? 65536 : 32768;
+}
 
 QuantizeReport quantize_kept(const QuantizeOptions& options, KeptRun* kept) {
   return Quantization(options, kept).run();

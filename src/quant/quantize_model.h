@@ -32,8 +32,8 @@ struct QuantizeOptions {
   QuantMethod method = QuantMethod::kRtn;  ///< kGptq, kYaqa, kDwq: affine groups only.
   /// Text files, or .jsonl with a key "text"; none: default_calibration_text().
   std::vector<std::string> calibration;
-  int64_t calibration_tokens = 32768;
-  DistillOptions distillation;  ///< Of kDwq; n_steps 0: what about 15 minutes on two cores allow.
+  int64_t calibration_tokens = 0;  ///< At most; 0: default_calibration_tokens().
+  DistillOptions distillation;     ///< Of kDwq; n_steps 0: what about 10 minutes on two cores allow.
   /// Names the build, so that no other one continues what this one began (see kept_run.h: whatever changes the result
   /// must be in its run_identity()).
   std::string program;
@@ -64,6 +64,9 @@ struct QuantizeReport {
   int64_t n_calibration_tokens = 0;
   std::optional<DistillReport> distillation;  ///< Of kDwq.
 };
+
+/// Tokens of calibration when nothing else is asked for: 65,536, half as many for models above 400M parameters.
+int64_t default_calibration_tokens(const ModelSpec& spec);
 
 /// Everything but norms and biases is quantized, embedding and head too. Rows that do not divide into the chosen groups
 /// or blocks take a smaller group or a type with smaller blocks, or stay float; the report says which. The result does

@@ -82,6 +82,14 @@ TEST(QuantizeModel, CalibratedMethodsKeepTheLogitsCloser) {
   EXPECT_LT(differences[3], 0.9 * differences[0]);
 }
 
+TEST(QuantizeModel, LargeModelsAreCalibratedWithLessText) {
+  ModelSpec spec = load_model(kModel).spec;
+  EXPECT_EQ(default_calibration_tokens(spec), 65536);
+  spec.vocab_size = 1'000'000;
+  spec.d_model = 1024;
+  EXPECT_EQ(default_calibration_tokens(spec), 32768);
+}
+
 TEST(QuantizeModel, FilesDoNotDependOnThreads) {
   const ScratchFolder folder;
   QuantizeOptions options = options_for(folder, "two", QuantMethod::kYaqa);
