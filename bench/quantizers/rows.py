@@ -36,6 +36,11 @@ def target(bpw, quick=False):
                 trained=True, quick=quick)
 
 
+def mixed(bpw, method):
+    return ours(f"{method}-mixed-{bpw}", f"{method} alone, {bpw} bits per weight", "--target-bpw", str(bpw), "--method",
+                method, calibrated=True)
+
+
 def mlx(name, method, *flags, **more):
     return Row(f"mlx-{name}", "mlx-lm", method, list(flags), **more)
 
@@ -49,6 +54,7 @@ ROWS = [
     *[affine(bits, method, quick=bits == 4) for method in ("rtn", "fit", "gptq", "yaqa") for bits in (3, 4, 6)],
     affine(4, "dwq"),
     *[target(bpw, quick=bpw == 4.5) for bpw in (3.5, 4.0, 4.5, 5.0, 6.5)],
+    mixed(4.5, "gptq"), *[mixed(bpw, "yaqa") for bpw in (3.5, 4.0, 4.5, 5.0, 6.5)],
     block("Q4_0"), block("IQ4_NL"), block("Q4_K"), block("Q5_K"),
     ours("int8-activations", "the 4-bit model of gptq, activations in 8 bits", "--a-kv", "f16", "--b-arithmetic",
          "default", of="ours-gptq-4"),
