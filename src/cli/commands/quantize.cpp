@@ -30,6 +30,8 @@ struct QuantizeFlags {
   std::vector<std::string> overrides;
   std::string method;
   std::optional<double> learning_rate;
+  int64_t seed = 0;
+  int64_t n_threads = 0;
   bool json = false;
 };
 
@@ -148,18 +150,7 @@ void print_json(const QuantizeReport& report, const QuantizeOptions& options) {
         "\n");
 }
 
-}  // namespace
-
-int run_quantize(int argc, const char* const* argv) {
-  QuantizeFlags flags;
-  QuantizeOptions options;
-  int64_t n_threads = 0;
-  int64_t seed = 0;
-  Args args("quantize",
-            "Writes a model in fewer bits, embedding and output table included: an mlx-lm folder, or a GGUF file. The "
-            "target appears only when it is complete. A run with calibration that was interrupted continues when the "
-            "same command is run again.",
-            "[--model-path] PATH --output PATH [flags]");
+void declare_flags(Args& args, QuantizeFlags& flags, QuantizeOptions& options) {
   args.text("--model-path,--hf-path,--model", "PATH", flags.model_path, "model folder or .gguf file to quantize");
   args.positional("PATH", flags.positional_path, "the same without the flag");
   args.text("--output,--mlx-path,-o", "PATH", flags.output, "folder or .gguf file to write; must not exist");
@@ -193,29 +184,31 @@ int run_quantize(int argc, const char* const* argv) {
                "allow, at most 150; none for models above 400M parameters)");
   args.number("--learning-rate", "X", flags.learning_rate, 1e-6, 1.0,
               "how far a step of dwq moves weights at most, in units of their scale (default: 0.006)");
-  args.integer("--seed", "N", seed, 0, int64_t{1} << 62,
+  args.integer("--seed", "N", flags.seed, 0, int64_t{1} << 62,
                "of what yaqa and --target-bpw sample and of the order of the text in dwq (default: 0)");
-  args.integer("--threads", "N", n_threads, 0, 1024, "threads (default: every core)");
-  ReportFlags report_flags;
-  declare_report(args, report_flags);
+  args.integer("--threads", "N", flags.n_threads, 0, 1024, "threads (default: every core)");
+}
+
+void declare_output(Args& args, QuantizeFlags& flags) {
   args.section("Output");
   args.flag("--json", flags.json, "print the result, matrix by matrix, as one JSON object");
   args.example("mobilellm quantize MODEL --output OUT --bits 4 --group-size 64");
   args.example("mobilellm quantize MODEL -o OUT --bits 3 --method gptq --calibration text.txt");
   args.example("mobilellm quantize MODEL -o OUT --target-bpw 4.5 --calibration text.txt");
   args.example("mobilellm quantize MODEL -o OUT.gguf --type Q4_K_M");
-  if (!args.parse(argc, argv)) return 0;
+}
+
+// What the flags mean together.
+void finish_options(Args& args, QuantizeFlags& flags, QuantizeOptions& options) {
   if (flags.positional_path) flags.model_path = flags.positional_path;
   if (!flags.model_path) args.fail_usage("the model to quantize is missing: --model-path PATH");
   if (!flags.output) args.fail_usage("the target is missing: --output PATH");
   options.source = *flags.model_path;
   options.target = *flags.output;
-  options.n_threads = static_cast<int>(n_threads);
-  options.seed = static_cast<uint64_t>(seed);
-  options.distillation.seed = static_cast<uint64_t>(seed);
-  if (flags.learning_rate) {
-    options.distillation.grid_rate = *flags.learning_rate;
-  }
+  options.n_threads = static_cast<int>(flags.n_threads);
+  options.seed = static_cast<uint64_t>(flags.seed);
+  options.distillation.seed = static_cast<uint64_t>(flags.seed);
+  if (flags.learning_rate) options.distillation.grid_rate = *flags.learning_rate;
   choose_format(args, flags, options);
   const bool is_gguf = options.format == ModelFormat::kGguf;
   if (flags.method.empty()) flags.method = !flags.target_bpw ? "rtn" : is_gguf ? "fit" : "dwq";
@@ -223,8 +216,10 @@ int run_quantize(int argc, const char* const* argv) {
   for (const std::string& text : flags.overrides) {
     options.overrides.push_back(parse_override(text, options.format, options.params.group_size));
   }
-  check_report(args, report_flags);
+}
 
+// Quantizes with a progress bar, and writes the report that was asked for. Nothing when the user stopped it.
+std::optional<QuantizeReport> run_shown(QuantizeOptions& options, const ReportFlags& report_flags) {
   const CancelScope scope;
   std::optional<ProgressBar> bar;
   std::string shown_stage;
@@ -238,22 +233,42 @@ int run_quantize(int argc, const char* const* argv) {
   };
   options.cancel = &CancelScope::flag();
   options.program = build_identity();
-  QuantizeReport report;
   try {
-    report = quantize_model(options);
+    QuantizeReport report = quantize_model(options);
     if (bar) bar->clear();
     if (!report_flags.path.empty()) write_quality_report(report_flags, options, report);
+    return report;
   } catch (const Error& error) {
     if (bar) bar->clear();
     if (error.code() != ErrorCode::kCancelled) throw;
     print_error(error.what());
-    return CancelScope::requested_status();
+    return std::nullopt;
   }
-  if (bar) bar->clear();
+}
+
+}  // namespace
+
+int run_quantize(int argc, const char* const* argv) {
+  QuantizeFlags flags;
+  QuantizeOptions options;
+  ReportFlags report_flags;
+  Args args("quantize",
+            "Writes a model in fewer bits, embedding and output table included: an mlx-lm folder, or a GGUF file. The "
+            "target appears only when it is complete. A run with calibration that was interrupted continues when the "
+            "same command is run again.",
+            "[--model-path] PATH --output PATH [flags]");
+  declare_flags(args, flags, options);
+  declare_report(args, report_flags);
+  declare_output(args, flags);
+  if (!args.parse(argc, argv)) return 0;
+  finish_options(args, flags, options);
+  check_report(args, report_flags);
+  const std::optional<QuantizeReport> report = run_shown(options, report_flags);
+  if (!report) return CancelScope::requested_status();
   if (flags.json) {
-    print_json(report, options);
+    print_json(*report, options);
   } else {
-    print_text(report, options);
+    print_text(*report, options);
   }
   return 0;
 }
