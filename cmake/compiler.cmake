@@ -26,6 +26,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 reports false positives of these inside the standard library's own string, vector and variant code.
   target_compile_options(mobilellm_flags INTERFACE -Wno-restrict -Wno-stringop-overflow -Wno-maybe-uninitialized)
 endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  # std::stable_sort of libstdc++ 12 uses a function that it deprecates itself, and gcc alone keeps quiet about it.
+  target_compile_options(mobilellm_flags INTERFACE -Wno-deprecated-declarations)
+endif()
 if(MOBILELLM_WERROR)
   target_compile_options(mobilellm_flags INTERFACE -Werror)
 endif()
