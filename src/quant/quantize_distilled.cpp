@@ -26,11 +26,11 @@ constexpr size_t kMaxHeldOut = 16;
 // Models with more parameters than this keep their codes: moving them takes 8 bytes per weight.
 constexpr int64_t kMaxMovingWeights = 400'000'000;
 
-// Forward passes of both models and a backward pass take 8 operations per weight and token; this many take about ten
-// minutes on two cores with AVX-512.
-constexpr double kDefaultOperations = 2e14;
+// Forward passes of both models and a backward pass take 8 operations per weight and token; this many take about a
+// quarter of an hour on two cores with AVX-512.
+constexpr double kDefaultOperations = 3e14;
 // Fewer steps than this gain little.
-constexpr int64_t kLeastSteps = 30;
+constexpr int64_t kLeastSteps = 40;
 constexpr int64_t kMostSteps = 150;
 
 // Steps that fit in the time; 0 for models that are too large for enough of them.

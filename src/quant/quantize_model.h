@@ -33,7 +33,7 @@ struct QuantizeOptions {
   /// Text files, or .jsonl with a key "text"; none: default_calibration_text().
   std::vector<std::string> calibration;
   int64_t calibration_tokens = 0;  ///< At most; 0: default_calibration_tokens().
-  DistillOptions distillation;     ///< Of kDwq; n_steps 0: what about 10 minutes on two cores allow.
+  DistillOptions distillation;     ///< Of kDwq; n_steps 0: what about 15 minutes on two cores allow.
   /// Names the build, so that no other one continues what this one began (see kept_run.h: whatever changes the result
   /// must be in its run_identity()).
   std::string program;

@@ -180,8 +180,8 @@ void declare_flags(Args& args, QuantizeFlags& flags, QuantizeOptions& options) {
   args.integer("--calibration-tokens", "N", options.calibration_tokens, 1, int64_t{1} << 30,
                "most tokens of calibration (default: 65536; 32768 for models above 400M parameters)");
   args.integer("--steps", "N", options.distillation.n_steps, 1, int64_t{1} << 20,
-               "steps of dwq, of 2048 tokens of the calibration text each (default: what ten minutes on two cores "
-               "allow, at most 150; none for models above 400M parameters)");
+               "steps of dwq, of 2048 tokens of the calibration text each (default: what a quarter of an hour on "
+               "two cores allows, at most 150; none for models above 450M parameters)");
   args.number("--learning-rate", "X", flags.learning_rate, 1e-6, 1.0,
               "how far a step of dwq moves weights at most, in units of their scale (default: 0.006)");
   args.integer("--seed", "N", flags.seed, 0, int64_t{1} << 62,
