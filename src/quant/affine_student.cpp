@@ -216,6 +216,18 @@ void AffineStudent::embedding_gradient(std::span<const int32_t> tokens, const fl
   matrix_gradient(TensorRole::kEmbedTokens, -1, table_.data());
 }
 
+std::vector<std::span<std::byte>> AffineStudent::state() {
+  std::vector<std::span<std::byte>> parts;
+  for (StudentMatrix& matrix : matrices_) {
+    for (std::vector<float>* values : {&matrix.scales, &matrix.levels, &matrix.moments, &matrix.positions,
+                                       &matrix.position_moments, &matrix.position_squares}) {
+      parts.push_back(std::as_writable_bytes(std::span(*values)));
+    }
+    if (!matrix.positions.empty()) parts.push_back(std::as_writable_bytes(std::span(matrix.codes)));
+  }
+  return parts;
+}
+
 AffineStudent::Snapshot AffineStudent::snapshot() const {
   Snapshot result;
   for (const StudentMatrix& matrix : matrices_) {

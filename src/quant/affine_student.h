@@ -1,6 +1,7 @@
 /// A model whose affine groups are trained: codes with scales and biases that gradients move.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -68,6 +69,8 @@ class AffineStudent final : public WeightReader, public GradientSink {
     std::vector<std::vector<float>> scales, biases;
   };
   Snapshot snapshot() const;
+  /// Everything that steps change, to be kept and to be filled with what another student of the same model kept.
+  std::vector<std::span<std::byte>> state();
 
   const float* rows(TensorRole role, int layer, int64_t row_begin, int64_t row_end,
                     std::vector<float>& buffer) override;

@@ -79,9 +79,14 @@ class Distillation {
       checks_.back().add(chunk);
     }
     AffineStudent::Snapshot best = student_.snapshot();
-    progress(0, 0.0);
-    report.before = report.after = measure();
-    double last = report.before;
+    if (options_.resumed) {
+      report = *options_.resumed;
+    } else {
+      progress(0, 0.0);
+      report.before = report.after = measure();
+    }
+    const int64_t n_done = report.best_step;
+    double last = report.after;
     uint64_t pass = 0;
     std::vector<size_t> order = shuffled(train.size(), options_.seed, pass);
     size_t next = 0;
@@ -94,6 +99,7 @@ class Distillation {
         next = 0;
         order = shuffled(train.size(), options_.seed, ++pass);
       }
+      if (step < n_done) continue;
       train_on(batch, step);
       progress(step + 1, last);
       if ((step + 1) % options_.steps_per_check != 0 && step + 1 != options_.n_steps) continue;
@@ -102,6 +108,7 @@ class Distillation {
       report.after = last;
       report.best_step = step + 1;
       best = student_.snapshot();
+      if (options_.on_better) options_.on_better(report);
     }
     return best;
   }

@@ -17,6 +17,7 @@ namespace mobilellm {
 namespace {
 
 constexpr const char* kPlanName = "plan";
+constexpr const char* kTrainingName = "training";
 // Grows when the form of the parts changes.
 constexpr int kPartsVersion = 1;
 constexpr size_t kMaxTextBytes = size_t{256} << 20;
@@ -265,6 +266,60 @@ void KeptRun::keep(const QuantizedMatrix& report, EncodedMatrix& matrix) {
                                                             matrix.data(), matrix.scales(), matrix.biases()};
   save(report.name, pieces);
   unwritten_ -= size_of(matrix);
+}
+
+bool KeptRun::holds(const std::string& name) const {
+  if (!store_) return false;
+  try {
+    return store_->load(name).has_value();
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+void KeptRun::keep_training(const std::string& settings, const DistillReport& report,
+                            std::span<const std::span<std::byte>> state) {
+  const std::string text = Json::object()
+                               .set("settings", settings)
+                               .set("before", report.before)
+                               .set("after", report.after)
+                               .set("step", report.best_step)
+                               .dump();
+  const uint64_t n_text = text.size();
+  std::vector<std::span<const std::byte>> pieces = {std::as_bytes(std::span(&n_text, 1)), bytes_of(text)};
+  pieces.insert(pieces.end(), state.begin(), state.end());
+  save(kTrainingName, pieces);
+}
+
+std::optional<DistillReport> KeptRun::restore_training(const std::string& settings,
+                                                       std::span<const std::span<std::byte>> state) {
+  if (!store_) return std::nullopt;
+  try {
+    const auto part = store_->load(kTrainingName);
+    uint64_t n_text = 0;
+    if (!part || part->size() < sizeof(n_text)) return std::nullopt;
+    std::memcpy(&n_text, part->data(), sizeof(n_text));
+    std::span<const std::byte> bytes = std::span(*part).subspan(sizeof(n_text));
+    size_t n_state = 0;
+    for (const std::span<std::byte> piece : state) n_state += piece.size();
+    if (bytes.size() < n_text || bytes.size() - n_text != n_state) return std::nullopt;
+    const std::string origin = "[quant] kept training";
+    const Json head = Json::parse(text_of(bytes.first(n_text)), origin);
+    JsonObjectReader reader(head, origin);
+    if (reader.get_string("settings") != settings) return std::nullopt;
+    DistillReport report;
+    report.before = reader.get_number("before", 0, 1e300);
+    report.after = reader.get_number("after", 0, 1e300);
+    report.best_step = reader.get_int("step", 1, INT64_MAX);
+    bytes = bytes.subspan(n_text);
+    for (const std::span<std::byte> piece : state) {
+      std::copy_n(bytes.begin(), piece.size(), piece.begin());
+      bytes = bytes.subspan(piece.size());
+    }
+    return report;
+  } catch (const Error&) {
+    return std::nullopt;
+  }
 }
 
 std::string KeptRun::hint() const {

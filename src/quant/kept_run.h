@@ -1,4 +1,5 @@
-/// What an interrupted quantization has finished: its plan and its quantized matrices, kept beside the target.
+/// What an interrupted quantization has finished: its plan, its quantized matrices and the best state of training, kept
+/// beside the target.
 #pragma once
 
 #include <optional>
@@ -34,6 +35,14 @@ class KeptRun {
   /// cannot be read. Matrices are restored or kept in the order in which the target takes them.
   std::optional<QuantizedMatrix> restore(const std::string& name, const std::string& storage, EncodedMatrix& out);
   void keep(const QuantizedMatrix& report, EncodedMatrix& matrix);
+  /// Whether a matrix of this name is kept and whole.
+  bool holds(const std::string& name) const;
+  /// The best state of training so far: a text that names all settings of the training, its report, and its bytes.
+  void keep_training(const std::string& settings, const DistillReport& report,
+                     std::span<const std::span<std::byte>> state);
+  /// Fills `state` and returns the report; nothing when no state of these settings and sizes is kept.
+  std::optional<DistillReport> restore_training(const std::string& settings,
+                                                std::span<const std::span<std::byte>> state);
 
   /// What a message about an interruption adds; "" when nothing is kept.
   std::string hint() const;

@@ -256,6 +256,18 @@ TEST_F(KeptRunTest, PartsThatCannotBeReadAreMadeAgain) {
   plan[{TensorRole::kQProj, 0}].predicted_loss = std::numeric_limits<double>::infinity();
   kept.keep_plan(plan);
   EXPECT_FALSE(kept.plan().has_value());
+  // Training of other settings, or of a student of another size.
+  std::vector<std::byte> state(6, std::byte{3});
+  std::vector<std::byte> filled(6);
+  kept.keep_training("a", {0.5, 0.25, 4}, std::vector{std::span(state)});
+  EXPECT_FALSE(kept.restore_training("b", std::vector{std::span(filled)}).has_value());
+  EXPECT_FALSE(kept.restore_training("a", std::vector{std::span(filled).first(5)}).has_value());
+  EXPECT_EQ(filled, std::vector<std::byte>(6));
+  const std::optional<DistillReport> training = kept.restore_training("a", std::vector{std::span(filled)});
+  ASSERT_TRUE(training.has_value());
+  EXPECT_EQ(training->after, 0.25);
+  EXPECT_EQ(training->best_step, 4);
+  EXPECT_EQ(filled, state);
   EXPECT_EQ(kept.note(), "");
   // No disk has room for this target and parts.
   kept.expect_target(1e18);

@@ -15,6 +15,7 @@
 #include "quality/text_set.h"
 #include "quant/default_text.h"
 #include "quant/distill.h"
+#include "quant/kept_run.h"
 
 namespace mobilellm {
 namespace {
@@ -94,9 +95,15 @@ void store(const AffineStudent& student, const AffineStudent::Snapshot& state, c
   MOBILELLM_CHECK(n_written == tensors.size());
 }
 
+// Everything that a state of training depends on besides the run.
+std::string settings_text(const DistillOptions& settings) {
+  return fmt::format("steps {}, tokens {}, rates {} {}, seed {}, checks {}", settings.n_steps, settings.batch_tokens,
+                     settings.grid_rate, settings.code_rate, settings.seed, settings.steps_per_check);
+}
+
 // Trains the quantized model in `folder`, which is overwritten where that helped.
 DistillReport train(const QuantizeOptions& options, const LoadedModel& teacher, DistillOptions settings,
-                    const std::string& folder) {
+                    const std::string& folder, KeptRun& kept) {
   Chunks chunks = read_chunks(options);
   if (chunks.train.empty()) std::swap(chunks.train, chunks.held_out);
   ThreadPool pool(options.n_threads > 0 ? options.n_threads : usable_cores());
@@ -115,6 +122,9 @@ DistillReport train(const QuantizeOptions& options, const LoadedModel& teacher, 
       options.on_progress("distilling", static_cast<double>(steps) / static_cast<double>(settings.n_steps));
     }
   };
+  const std::string text = settings_text(settings);
+  settings.resumed = kept.restore_training(text, student.state());
+  settings.on_better = [&](const DistillReport& better) { kept.keep_training(text, better, student.state()); };
   DistillReport report;
   const AffineStudent::Snapshot best =
       distill(teacher.spec, teacher.weights, student, chunks.train, chunks.held_out, settings, pool, report);
@@ -143,7 +153,7 @@ QuantizeReport quantize_distilled(const QuantizeOptions& options, KeptRun& kept)
   DistillOptions settings = options.distillation;
   if (settings.n_steps == 0) settings.n_steps = default_steps(teacher.spec, settings.batch_tokens);
   if (settings.n_steps > 0) {
-    report.distillation = train(options, teacher, std::move(settings), folder);
+    report.distillation = train(options, teacher, std::move(settings), folder, kept);
   } else {
     report.conversion.notes.emplace_back(
         "not distilled: steps of a model of this size take too long; --steps N asks for them");

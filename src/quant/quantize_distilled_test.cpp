@@ -80,6 +80,43 @@ TEST(QuantizeDistilled, ContinuesAfterItsFirstPart) {
   }
 }
 
+TEST(QuantizeDistilled, ContinuesInTheMiddleOfTraining) {
+  const ScratchFolder folder;
+  for (const double code_rate : {0.0, 0.002}) {
+    SCOPED_TRACE(code_rate);
+    QuantizeOptions options = distill_options(folder, "whole");
+    options.distillation.n_steps = 8;
+    options.distillation.steps_per_check = 3;
+    options.distillation.code_rate = code_rate;
+    const QuantizeReport whole = quantize_model(options);
+    const std::string expected = weights_of(options.target);
+    ASSERT_GT(whole.distillation->best_step, 3);
+    std::filesystem::remove_all(options.target);
+    std::atomic<bool> stop = false;
+    options.cancel = &stop;
+    options.on_progress = [&](const char* stage, double fraction) {
+      stop = std::string_view(stage) == "distilling" && fraction > 0.6;
+    };
+    expect_error(ErrorCode::kCancelled, {"run the same command again"}, [&] { quantize_model(options); });
+    EXPECT_TRUE(file_exists(folder / ".whole.unfinished/training.part"));
+    stop = false;
+    double first = -1.0;
+    options.on_progress = [&](const char* stage, double fraction) {
+      EXPECT_NE(std::string_view(stage), "calibrating");
+      EXPECT_NE(std::string_view(stage), "measuring outputs");
+      if (std::string_view(stage) == "distilling" && first < 0) first = fraction;
+    };
+    const QuantizeReport continued = quantize_model(options);
+    EXPECT_GT(first, 0.3);
+    EXPECT_EQ(weights_of(options.target), expected);
+    EXPECT_EQ(continued.n_calibration_tokens, whole.n_calibration_tokens);
+    EXPECT_EQ(continued.distillation->best_step, whole.distillation->best_step);
+    EXPECT_EQ(continued.distillation->before, whole.distillation->before);
+    EXPECT_EQ(continued.distillation->after, whole.distillation->after);
+    std::filesystem::remove_all(options.target);
+  }
+}
+
 TEST(OverwriteTensors, ChangesTheNamedDataOnly) {
   const ScratchFolder folder;
   const std::string path = folder / "model.safetensors";

@@ -155,6 +155,10 @@ class ModelQuantizer final : public MatrixQuantizer {
       report_.matrices.push_back(std::move(*restored));
       return;
     }
+    if (moments_ == nullptr && options_.method != QuantMethod::kRtn) {
+      // Nothing was calibrated because all was kept.
+      fail(ErrorCode::kIo, "[quant] tensor '{}': its kept part cannot be read any more", entry.names.front());
+    }
     const InputMoments* moments = moments_of(moments_, is_tied_, entry.role, entry.layer);
     diagonal_ = moments == nullptr ? std::vector<float>() : moments->diagonal();
     name_ = entry.names.front();
@@ -284,12 +288,13 @@ class Quantization {
       is_tied_ = model->spec.is_output_tied;
       chunks_ = read_chunks(*model);
     }
-    if (options_.method != QuantMethod::kRtn) {
-      moments = calibrate(*model);
-      report_.n_calibration_tokens = moments->n_tokens();
-    }
+    const bool is_calibrated = options_.method != QuantMethod::kRtn;
+    if (is_calibrated) report_.n_calibration_tokens = n_tokens_;
+    // When an earlier run quantized everything, and was stopped later, there is nothing to calibrate for.
+    const bool is_all_kept = kept_ != nullptr && has_all(matrices);
+    if (is_calibrated && !is_all_kept) moments = calibrate(*model);
     std::optional<OutputMoments> outputs;
-    if (options_.method == QuantMethod::kYaqa) {
+    if (options_.method == QuantMethod::kYaqa && !is_all_kept) {
       outputs.emplace(model->spec, model->weights, output_moment_chunks(model->spec, chunks_), options_.seed, pool_,
                       [&](double fraction) { progress("measuring outputs", fraction); });
     }
@@ -322,6 +327,15 @@ class Quantization {
     const BindingReport binding =
         match_tensors(describe_checkpoint(source), *source.weights, checkpoint_quantization(source));
     if (binding.first_error().empty()) check_finite_weights(binding, *source.weights);
+  }
+
+  // Whether the plan and all that it quantizes are kept.
+  bool has_all(std::span<const TensorEntry> matrices) const {
+    const std::optional<StoragePlan> plan =
+        options_.target_bpw ? kept_->plan() : std::optional(plan_fixed(options_, spec_, matrices));
+    return plan && std::all_of(matrices.begin(), matrices.end(), [&](const TensorEntry& entry) {
+             return !plan->at({entry.role, entry.layer}).storage || kept_->holds(entry.names.front());
+           });
   }
 
   // The matrices of the target, by the names they will have there.
@@ -367,7 +381,7 @@ class Quantization {
     return n_bits / 8;
   }
 
-  std::vector<std::vector<int32_t>> read_chunks(const LoadedModel& model) const {
+  std::vector<std::vector<int32_t>> read_chunks(const LoadedModel& model) {
     if (model.tokenizer == nullptr) {
       fail(ErrorCode::kInvalidArgument, "[quant] {}: got no tokenizer, expected one for the calibration text",
            options_.source);
@@ -392,6 +406,7 @@ class Quantization {
       add(read_calibration_text(path));
     }
     if (n_tokens == 0) fail(ErrorCode::kInvalidArgument, "[quant] calibration: got text without tokens");
+    n_tokens_ = n_tokens;
     return chunks;
   }
 
@@ -410,6 +425,7 @@ class Quantization {
   bool is_tied_ = false;
   bool is_source_gguf_ = false;
   std::vector<std::vector<int32_t>> chunks_;
+  int64_t n_tokens_ = 0;  // Of them.
 };
 
 }  // namespace
