@@ -40,9 +40,11 @@ double rate_factor(int64_t step, int64_t n_steps) {
 // A permutation of [0, n) for a pass over the chunks.
 std::vector<size_t> shuffled(size_t n, uint64_t seed, uint64_t pass) {
   std::vector<std::pair<uint64_t, size_t>> keys;
+  keys.reserve(n);
   for (size_t i = 0; i < n; ++i) keys.emplace_back(random_bits(seed, 1 + pass, i), i);
   std::sort(keys.begin(), keys.end());
   std::vector<size_t> order;
+  order.reserve(n);
   for (const auto& [key, i] : keys) order.push_back(i);
   return order;
 }

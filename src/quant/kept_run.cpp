@@ -74,13 +74,22 @@ Json storage_json(const MatrixStorage& storage) {
       .set("scales", dtype_name(storage.scale_dtype));
 }
 
+template <typename Value>
+Value known(const std::optional<Value>& value, const std::string& name) {
+  if (!value) fail(ErrorCode::kCorruptData, "[quant] kept plan: got '{}', expected a type or mode of weights", name);
+  return *value;
+}
+
 MatrixStorage read_storage(JsonObjectReader reader) {
   MatrixStorage storage;
-  storage.block_type = find_dtype(reader.get_string("type")).value();
-  storage.params.mode = find_quant_mode(reader.get_string("mode")).value();
+  const std::string type = reader.get_string("type");
+  const std::string mode = reader.get_string("mode");
+  const std::string scales = reader.get_string("scales");
+  storage.block_type = known(find_dtype(type), type);
+  storage.params.mode = known(find_quant_mode(mode), mode);
   storage.params.bits = static_cast<int>(reader.get_int("bits", 0, 64));
   storage.params.group_size = static_cast<int>(reader.get_int("group", 0, 1024));
-  storage.scale_dtype = find_dtype(reader.get_string("scales")).value();
+  storage.scale_dtype = known(find_dtype(scales), scales);
   return storage;
 }
 

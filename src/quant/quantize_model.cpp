@@ -132,6 +132,7 @@ class ModelQuantizer final : public MatrixQuantizer {
       return;
     }
     if (is_affine) {
+      MOBILELLM_CHECK(layer_.has_value());
       layer_->quantize_rows(values, row_begin, row_end, out, pool_);
     } else {
       const bool has_importance = options_.method != QuantMethod::kRtn && !diagonal_.empty();
@@ -179,6 +180,7 @@ class ModelQuantizer final : public MatrixQuantizer {
 
   // Rows wait until their block is complete.
   void encode_blocks(int64_t row_begin, int64_t row_end, const float* values, EncodedMatrix& out) {
+    MOBILELLM_CHECK(layer_.has_value());
     const int64_t cols = out.view().cols;
     int64_t first = row_begin - static_cast<int64_t>(waiting_.size()) / cols;
     waiting_.insert(waiting_.end(), values, values + (row_end - row_begin) * cols);
@@ -282,21 +284,21 @@ class Quantization {
     const std::vector<TensorEntry> matrices = target_matrices();
     std::optional<LoadedModel> model;
     std::optional<ModelMoments> moments;
-    if (options_.method != QuantMethod::kRtn || options_.target_bpw) {
+    std::optional<OutputMoments> outputs;
+    const bool is_calibrated = options_.method != QuantMethod::kRtn;
+    if (is_calibrated || options_.target_bpw) {
       check_source();
       model = load_model(options_.source);
       is_tied_ = model->spec.is_output_tied;
       chunks_ = read_chunks(*model);
-    }
-    const bool is_calibrated = options_.method != QuantMethod::kRtn;
-    if (is_calibrated) report_.n_calibration_tokens = n_tokens_;
-    // When an earlier run quantized everything, and was stopped later, there is nothing to calibrate for.
-    const bool is_all_kept = kept_ != nullptr && has_all(matrices);
-    if (is_calibrated && !is_all_kept) moments = calibrate(*model);
-    std::optional<OutputMoments> outputs;
-    if (options_.method == QuantMethod::kYaqa && !is_all_kept) {
-      outputs.emplace(model->spec, model->weights, output_moment_chunks(model->spec, chunks_), options_.seed, pool_,
-                      [&](double fraction) { progress("measuring outputs", fraction); });
+      if (is_calibrated) report_.n_calibration_tokens = n_tokens_;
+      // When an earlier run quantized everything, and was stopped later, there is nothing to calibrate for.
+      const bool is_all_kept = kept_ != nullptr && has_all(matrices);
+      if (is_calibrated && !is_all_kept) moments = calibrate(*model);
+      if (options_.method == QuantMethod::kYaqa && !is_all_kept) {
+        outputs.emplace(model->spec, model->weights, output_moment_chunks(model->spec, chunks_), options_.seed, pool_,
+                        [&](double fraction) { progress("measuring outputs", fraction); });
+      }
     }
     const ModelMoments* all_moments = moments ? &*moments : nullptr;
     const StoragePlan plan = make_plan(model ? &*model : nullptr, matrices, all_moments);
