@@ -65,7 +65,7 @@ class MlxLm:
         return subprocess.run([self.python, "-c", asked], capture_output=True, text=True).stdout.strip()
 
     def commands(self, row, source, out, calibration):
-        text = ["--calibration", *calibration] if calibration else []
+        text = ["--calibration", calibration[0]] if calibration else []
         return [[self.python, HERE / "mlx_quantize.py", source, out, *row.flags, *text]]
 
 
@@ -90,7 +90,7 @@ class LlamaCppQuantize(LlamaCpp):
     def commands(self, row, source, out, calibration):
         commands = []
         if row.calibrated and not self.imatrix.is_file():
-            commands.append([self.built("llama-imatrix"), "-m", self.source_gguf, "-f", *calibration, "-o", self.imatrix,
+            commands.append([self.built("llama-imatrix"), "-m", self.source_gguf, "-f", calibration[0], "-o", self.imatrix,
                              "--chunks", 128, "-c", 512, "--no-ppl"])
         text = ["--imatrix", self.imatrix] if calibration else []
         commands.append([self.built("llama-quantize"), *text, self.source_gguf, out, *row.flags])

@@ -22,8 +22,7 @@ def ours(name, method, *flags, **more):
 
 def affine(bits, method, quick=False):
     return ours(f"{method}-{bits}", f"{method}, {bits} bits, groups of 64", "--bits", str(bits), "--group-size", "64",
-                "--method", method, calibrated=method != "rtn", trained=method == "dwq",
-                quick=quick)
+                "--method", method, calibrated=method != "rtn", trained=method == "dwq", quick=quick)
 
 
 def block(name, method="fit", quick=False):

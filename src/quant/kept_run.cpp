@@ -140,20 +140,37 @@ double size_of(EncodedMatrix& matrix) {
   return static_cast<double>(matrix.data().size() + matrix.scales().size() + matrix.biases().size());
 }
 
-// `out` is untouched unless all is well.
-std::optional<QuantizedMatrix> read_matrix(std::span<const std::byte> bytes, const std::string& name,
-                                           const std::string& storage, EncodedMatrix& out) {
+// A part is the length of a JSON text, the text, and pieces. Takes the text off the front of `bytes`; nothing when what
+// follows are not pieces of these sizes.
+std::optional<Json> take_head(std::span<const std::byte>& bytes, std::span<const std::span<std::byte>> pieces,
+                              const std::string& origin) {
   uint64_t n_text = 0;
-  const std::span<std::byte> parts[] = {out.data(), out.scales(), out.biases()};
   if (bytes.size() < sizeof(n_text)) return std::nullopt;
   std::memcpy(&n_text, bytes.data(), sizeof(n_text));
   bytes = bytes.subspan(sizeof(n_text));
-  if (bytes.size() < n_text || bytes.size() - n_text != parts[0].size() + parts[1].size() + parts[2].size()) {
-    return std::nullopt;
+  size_t n_pieces = 0;
+  for (const std::span<std::byte> piece : pieces) n_pieces += piece.size();
+  if (bytes.size() < n_text || bytes.size() - n_text != n_pieces) return std::nullopt;
+  Json head = Json::parse(text_of(bytes.first(n_text)), origin);
+  bytes = bytes.subspan(n_text);
+  return head;
+}
+
+void fill(std::span<const std::byte> bytes, std::span<const std::span<std::byte>> pieces) {
+  for (const std::span<std::byte> piece : pieces) {
+    std::copy_n(bytes.begin(), piece.size(), piece.begin());
+    bytes = bytes.subspan(piece.size());
   }
+}
+
+// `out` is untouched unless all is well.
+std::optional<QuantizedMatrix> read_matrix(std::span<const std::byte> bytes, const std::string& name,
+                                           const std::string& storage, EncodedMatrix& out) {
+  const std::span<std::byte> pieces[] = {out.data(), out.scales(), out.biases()};
   const std::string origin = "[quant] kept matrix";
-  const Json row = Json::parse(text_of(bytes.first(n_text)), origin);
-  JsonObjectReader reader(row, origin);
+  const std::optional<Json> head = take_head(bytes, pieces, origin);
+  if (!head) return std::nullopt;
+  JsonObjectReader reader(*head, origin);
   if (reader.get_string("storage") != storage) return std::nullopt;
   QuantizedMatrix report;
   report.name = name;
@@ -162,11 +179,7 @@ std::optional<QuantizedMatrix> read_matrix(std::span<const std::byte> bytes, con
   report.relative_error = reader.get_number("error", 0, 1e300);
   report.predicted_loss = reader.get_number("predicted", -1e300, 1e300);
   report.rounding_loss = reader.get_number("rounding", -1e300, 1e300);
-  bytes = bytes.subspan(n_text);
-  for (const std::span<std::byte> part : parts) {
-    std::copy_n(bytes.begin(), part.size(), part.begin());
-    bytes = bytes.subspan(part.size());
-  }
+  fill(bytes, pieces);
   return report;
 }
 
@@ -305,26 +318,18 @@ std::optional<DistillReport> KeptRun::restore_training(const std::string& settin
   if (!store_) return std::nullopt;
   try {
     const auto part = store_->load(kTrainingName);
-    uint64_t n_text = 0;
-    if (!part || part->size() < sizeof(n_text)) return std::nullopt;
-    std::memcpy(&n_text, part->data(), sizeof(n_text));
-    std::span<const std::byte> bytes = std::span(*part).subspan(sizeof(n_text));
-    size_t n_state = 0;
-    for (const std::span<std::byte> piece : state) n_state += piece.size();
-    if (bytes.size() < n_text || bytes.size() - n_text != n_state) return std::nullopt;
+    if (!part) return std::nullopt;
     const std::string origin = "[quant] kept training";
-    const Json head = Json::parse(text_of(bytes.first(n_text)), origin);
-    JsonObjectReader reader(head, origin);
+    std::span<const std::byte> bytes = *part;
+    const std::optional<Json> head = take_head(bytes, state, origin);
+    if (!head) return std::nullopt;
+    JsonObjectReader reader(*head, origin);
     if (reader.get_string("settings") != settings) return std::nullopt;
     DistillReport report;
     report.before = reader.get_number("before", 0, 1e300);
     report.after = reader.get_number("after", 0, 1e300);
     report.best_step = reader.get_int("step", 1, INT64_MAX);
-    bytes = bytes.subspan(n_text);
-    for (const std::span<std::byte> piece : state) {
-      std::copy_n(bytes.begin(), piece.size(), piece.begin());
-      bytes = bytes.subspan(piece.size());
-    }
+    fill(bytes, state);
     return report;
   } catch (const Error&) {
     return std::nullopt;

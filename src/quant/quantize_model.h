@@ -70,11 +70,10 @@ int64_t default_calibration_tokens(const ModelSpec& spec);
 
 /// Everything but norms and biases is quantized, embedding and head too. Rows that do not divide into the chosen groups
 /// or blocks take a smaller group or a type with smaller blocks, or stay float; the report says which. The result does
-/// not depend on the number of threads. When a calibrated run ends early, its finished
-/// matrices, and the best state of its training, stay in ".NAME.unfinished" beside the target, and the same run goes on
-/// from there with the same result; a run with other options, files or programs starts over. Where they cannot be kept,
-/// a note says so. Throws as convert_model(); kInvalidArgument for a method that the format has not, or calibration
-/// text without tokens.
+/// not depend on the number of threads. When a calibrated run ends early, its finished matrices, and the best state of
+/// its training, stay in ".NAME.unfinished" beside the target, and the same run goes on from there with the same result;
+/// a run with other options, files or programs starts over. Where they cannot be kept, a note says so. Throws as
+/// convert_model(); kInvalidArgument for a method that the format has not, or calibration text without tokens.
 QuantizeReport quantize_model(const QuantizeOptions& options);
 
 class KeptRun;
